@@ -1,0 +1,153 @@
+# salient: one non-recursive makefile. `make help` lists the targets.
+#   knobs: V=1 (show commands)  CUDA=1 (nvcc kernels, CUDA libtorch)  LIBTORCH=DIR (a libtorch tree instead of Debian's)
+#          VARIANT=release|asan|tsan  WERROR=1  BUILD=DIR
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+V ?= 0
+CUDA ?= 0
+LIBTORCH ?=
+VARIANT ?= release
+WERROR ?= 0
+BUILD ?= build
+Q := $(if $(filter 1,$(V)),,@)
+ifneq ($(wildcard /usr/lib/ccache/gcc),)
+CCACHE := ccache
+export CCACHE_BASEDIR := $(CURDIR)
+endif
+CC := $(CCACHE) gcc
+CXX := $(CCACHE) g++
+O := $(BUILD)/$(VARIANT)$(if $(filter 1,$(CUDA)),-cuda)
+
+# ---- dependencies ----------------------------------------------------------------------------------------------------
+# Every pkg-config module the product links, one table. docker/packages-*.txt hold the Debian names.
+PKGS := libmicrohttpd jansson libcrypto sqlite3 libarchive libjpeg libpng zlib \
+        libavformat libavcodec libavutil libswscale libcurl libpq libseccomp
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+OPENCV_CFLAGS := -isystem /usr/include/opencv4
+OPENCV_LIBS := -lopencv_video -lopencv_imgproc -lopencv_core
+
+ifeq ($(LIBTORCH),)
+TORCH_CFLAGS := -isystem /usr/include/torch/csrc/api/include
+TORCH_LIBS := -ltorch -ltorch_cpu -lc10 -lopenblas
+else
+TORCH_CFLAGS := -isystem $(LIBTORCH)/include -isystem $(LIBTORCH)/include/torch/csrc/api/include
+TORCH_LIBS := -L$(LIBTORCH)/lib -Wl,-rpath,$(LIBTORCH)/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10
+endif
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wformat=2 $(if $(filter 1,$(WERROR)),-Werror)
+CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
+OPT_release := -O2 -g
+OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_tsan := -O1 -g -fsanitize=thread
+OPT := $(OPT_$(VARIANT))
+CPPFLAGS := -I. -D_GNU_SOURCE -DSALIENT_CUDA=$(CUDA) -MMD -MP
+CFLAGS = -std=c11 $(OPT) $(CWARN) -fvisibility=hidden -fno-math-errno -ffp-contract=off $(PKG_CFLAGS)
+CXXFLAGS = -std=c++17 $(OPT) $(WARN) -fvisibility=hidden $(TORCH_CFLAGS) $(OPENCV_CFLAGS)
+LDLIBS = $(TORCH_LIBS) $(OPENCV_LIBS) $(PKG_LIBS) -lstdc++ -lpthread -lm
+
+# ---- sources ---------------------------------------------------------------------------------------------------------
+CORE_C := $(wildcard core/*/*.c)
+CORE_CC := $(wildcard core/*/*.cc)
+API_C := $(wildcard api/*.c)
+SERVER_C := $(filter-out server/main.c,$(wildcard server/*.c))
+LIB_OBJ := $(patsubst %,$(O)/%.o,$(CORE_C) $(CORE_CC) $(API_C) $(SERVER_C))
+UNIT_C := $(wildcard tests/unit/*/test_*.c)
+UNIT_BIN := $(patsubst tests/unit/%.c,$(O)/tests/unit/%,$(UNIT_C))
+C_FILES := $(shell find core api server tests -name '*.c' -o -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null)
+
+include $(wildcard build.d/*.mk)
+
+# ---- building --------------------------------------------------------------------------------------------------------
+.PHONY: all run demo test test-unit test-e2e test-long asan tsan bench fmt fmt-check lint check-layers compdb install clean help deps test-deps
+all: deps ## build build/salient
+	$(Q)$(MAKE) --no-print-directory $(BUILD)/salient
+
+$(BUILD)/salient: $(O)/salient
+	$(Q)ln -sf $(VARIANT)$(if $(filter 1,$(CUDA)),-cuda)/salient $@
+
+$(O)/salient: $(O)/server/main.c.o $(O)/libsalient.a
+	@echo "  LD   $@"
+	$(Q)$(CXX) $(OPT) -o $@ $^ $(LDLIBS)
+
+$(O)/libsalient.a: $(LIB_OBJ)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(O)/%.c.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC   $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(subst /,_,$*)) -c $< -o $@
+
+$(O)/%.cc.o: %.cc
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
+
+$(O)/tests/unit/%: $(O)/tests/unit/%.c.o $(O)/libsalient.a
+	@echo "  LD   $@"
+	$(Q)$(CXX) $(OPT) -o $@ $^ $(LDLIBS) -lcmocka
+
+-include $(LIB_OBJ:.o=.d) $(O)/server/main.c.d $(patsubst %,%.c.d,$(UNIT_BIN))
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+run: all ## start the service on 127.0.0.1:8080
+	$(BUILD)/salient serve --data $(BUILD)/data
+
+demo: all ## build, start the service, POST the bundled clip, save maps and an overlay
+	$(Q)tests/demo.sh
+
+# ---- testing ---------------------------------------------------------------------------------------------------------
+PY := $(BUILD)/venv/bin/python
+test: test-unit test-e2e ## unit and end-to-end tests (under 15 minutes warm)
+
+test-unit: deps ## C unit tests (cmocka), optionally MODULE=base
+	$(Q)$(MAKE) --no-print-directory run-unit
+.PHONY: run-unit
+run-unit: $(if $(MODULE),$(filter $(O)/tests/unit/$(MODULE)/%,$(UNIT_BIN)),$(UNIT_BIN))
+	$(Q)tests/run-unit.sh $(sort $^)
+
+test-e2e: all test-deps ## pytest against the real binary, optionally T=path
+	$(Q)SALIENT=$(BUILD)/salient $(PY) -m pytest -q -p no:cacheprovider $(if $(T),$(T),tests/e2e tests/golden) -m "not long"
+
+test-long: all test-deps ## everything, with the long runs
+	$(Q)SALIENT=$(BUILD)/salient $(PY) -m pytest -q -p no:cacheprovider tests/e2e tests/golden
+
+asan: ## unit tests under address and undefined-behaviour sanitizers
+	$(Q)$(MAKE) --no-print-directory test-unit VARIANT=asan
+
+tsan: ## unit tests under the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory test-unit VARIANT=tsan
+
+# ---- habits ----------------------------------------------------------------------------------------------------------
+fmt: ## format every C, C++ and CUDA file
+	$(Q)clang-format -i $(C_FILES)
+
+fmt-check: deps ## fail when a file is not formatted
+	$(Q)clang-format --dry-run -Werror $(C_FILES)
+
+check-layers: ## fail when an include points up, or a third-party header has a second owner
+	$(Q)tests/check-layers.sh
+
+lint: deps fmt-check check-layers ## clang-tidy and cppcheck
+	$(Q)tests/lint.sh "$(CPPFLAGS) -std=c11 $(PKG_CFLAGS)"
+
+compdb: ## compile_commands.json for clangd
+	$(Q)tests/compdb.sh "$(CPPFLAGS) $(CFLAGS)" "$(CPPFLAGS) $(CXXFLAGS)" > compile_commands.json
+
+deps: ## install the Debian packages the build needs, when something is missing
+	$(Q)docker/deps.sh build
+
+test-deps: ## install what the tests need (Debian packages, a virtualenv)
+	$(Q)docker/deps.sh test
+	$(Q)tests/venv.sh $(BUILD)/venv
+
+PREFIX ?= /usr/local
+install: all ## install the binary and models below PREFIX
+	install -D -m 755 $(O)/salient $(DESTDIR)$(PREFIX)/bin/salient
+
+clean: ## remove build products
+	rm -rf $(BUILD)
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
