@@ -1,6 +1,6 @@
 /*
- * main: picks the command. Each command is `int cmd_NAME(int argc, char **argv)` in server/cmd_NAME.c and returns the exit status;
- * argv[0] is the command's own name. The list of commands is commands.def and nowhere else.
+ * main: picks the command. Each command is `int cmd_NAME(int argc, char **argv)` in server/cmd_NAME.c and returns the
+ * exit status; argv[0] is the command's own name. The list of commands is commands.def and nowhere else.
  */
 #include <stdio.h>
 #include <string.h>

@@ -12,7 +12,7 @@ extern "C" {
 
 enum err_code {
     ERR_OK = 0,
-#define X(name, value, text) ERR_##name = (value),
+#define X(id, name, value, text) ERR_##id = (value),
 #include "core/base/err.def"
 #undef X
 };
@@ -30,8 +30,8 @@ struct err {
 
 /* Sets code and message; returns code, so `return err_set(e, ERR_IO, ...)` reads well. */
 int err_set(struct err *e, int code, const char *fmt, ...) ERR_PRINTF(3, 4);
-/* As err_set, from errno: ENOSPC/EDQUOT give ERR_FULL, ENOMEM ERR_NOMEM, ENOENT ERR_NOTFOUND, EEXIST ERR_EXISTS, else ERR_IO;
- * appends strerror. */
+/* As err_set, from errno: ENOSPC/EDQUOT give ERR_FULL, ENOMEM ERR_NOMEM, ENOENT ERR_NOTFOUND, EEXIST ERR_EXISTS, else
+ * ERR_IO; appends strerror. */
 int err_errno(struct err *e, const char *fmt, ...) ERR_PRINTF(2, 3);
 /* Puts "context: " before the message that is there; returns e's code. */
 int err_wrap(struct err *e, const char *fmt, ...) ERR_PRINTF(2, 3);
@@ -41,10 +41,10 @@ const char *err_name(int code);
 const char *err_text(int code);
 
 /* Programmer errors abort with file, line and expression. */
-#define BUG_ON(x)                                                                                                      \
-    do {                                                                                                               \
-        if (x)                                                                                                         \
-            err_bug(__FILE__, __LINE__, #x);                                                                           \
+#define BUG_ON(x)                            \
+    do {                                     \
+        if (x)                               \
+            err_bug(__FILE__, __LINE__, #x); \
     } while (0)
 __attribute__((noreturn)) void err_bug(const char *file, int line, const char *expr);
 

@@ -15,14 +15,15 @@
 int fs_join(char *out, const char *dir, const char *name, struct err *e);
 /* Appends the file to `out`; ERR_LIMIT when it is larger than max_bytes. */
 int fs_read(const char *path, size_t max_bytes, struct buf *out, struct err *e);
-/* Writes a temporary file beside `path`, fsyncs, renames, fsyncs the directory. ERR_FULL on a full disk; the old file stays. */
+/* Writes a temporary file beside `path`, fsyncs, renames, fsyncs the directory. ERR_FULL on a full disk; the old file
+ * stays. */
 int fs_write_atomic(const char *path, const void *data, size_t len, struct err *e);
 int fs_mkdirs(const char *path, struct err *e); /* like mkdir -p, mode 0777 & ~umask */
 /* Removes a file or a whole tree, never following symbolic links; a missing path is success. */
 int fs_remove_tree(const char *path, struct err *e);
-int fs_exists(const char *path); /* 1, 0 */
-int fs_is_dir(const char *path); /* 1, 0 */
-int64_t fs_size(const char *path); /* bytes, or -1 */
+int fs_exists(const char *path);         /* 1, 0 */
+int fs_is_dir(const char *path);         /* 1, 0 */
+int64_t fs_size(const char *path);       /* bytes, or -1 */
 int64_t fs_free_bytes(const char *path); /* available to us on that file system, or -1 */
 
 /* Sorted names of a directory's entries without "." and ".."; free with fs_list_free. */

@@ -10,7 +10,7 @@
 #define SHA256_HEX_SIZE 65
 #define ID_SIZE 27 /* 26 characters and NUL */
 
-struct sha256; /* streaming */
+struct sha256;                   /* streaming */
 struct sha256 *sha256_new(void); /* NULL when out of memory */
 void sha256_update(struct sha256 *h, const void *data, size_t len);
 void sha256_final_hex(struct sha256 *h, char out[SHA256_HEX_SIZE]); /* also frees */

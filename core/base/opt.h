@@ -19,21 +19,21 @@ struct opt_multi { /* a flag that may be given several times, in order */
 };
 
 struct opt {
-    const char *name;  /* "listen": --listen, SALIENT_LISTEN, listen = ...; '-' becomes '_' in the variable */
-    char short_name;   /* 'o' or 0 */
-    enum opt_type type; /* STR: const char **; INT, SIZE: int64_t * (SIZE takes K, M, G suffixes of 1024); FLOAT: double *;
-                         * BOOL: bool *, --x, --x=false or --no-x; MULTI: struct opt_multi * */
-    void *value;       /* holds the default before opt_parse */
-    const char *meta;  /* "DIR" in the help */
+    const char *name;   /* "listen": --listen, SALIENT_LISTEN, listen = ...; '-' becomes '_' in the variable */
+    char short_name;    /* 'o' or 0 */
+    enum opt_type type; /* STR: const char **; INT, SIZE: int64_t * (SIZE takes K, M, G suffixes of 1024); FLOAT: double
+                         * *; BOOL: bool *, --x, --x=false or --no-x; MULTI: struct opt_multi * */
+    void *value;        /* holds the default before opt_parse */
+    const char *meta;   /* "DIR" in the help */
     const char *help;
 };
 
 struct opt_cmd {
-    const char *name;    /* "salient detect" */
-    const char *usage;   /* "INPUT -o DIR" */
-    const char *summary; /* one paragraph */
+    const char *name;       /* "salient detect" */
+    const char *usage;      /* "INPUT -o DIR" */
+    const char *summary;    /* one paragraph */
     const struct opt *opts; /* ends with name == NULL */
-    const char *config;  /* path of a config file or NULL; a "--config FILE" flag of the table is honoured by itself */
+    const char *config; /* path of a config file or NULL; a "--config FILE" flag of the table is honoured by itself */
 };
 
 /* Parses argv[1..]; positional arguments go to pos (capacity pos_max), their number to *npos. `--` ends the flags.

@@ -1,4 +1,5 @@
-/* Parallel for over a persistent thread pool. One process-wide pool, sized once by par_init; used by kernels and metrics. */
+/* Parallel for over a persistent thread pool. One process-wide pool, sized once by par_init; used by kernels and
+ * metrics. */
 #ifndef CORE_BASE_PAR_H
 #define CORE_BASE_PAR_H
 
