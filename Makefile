@@ -35,7 +35,7 @@ TORCH_CFLAGS := -isystem $(LIBTORCH)/include -isystem $(LIBTORCH)/include/torch/
 TORCH_LIBS := -L$(LIBTORCH)/lib -Wl,-rpath,$(LIBTORCH)/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10
 endif
 
-WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wformat=2 $(if $(filter 1,$(WERROR)),-Werror)
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wformat=2 -Wno-format-truncation $(if $(filter 1,$(WERROR)),-Werror)
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 OPT_release := -O2 -g
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -87,6 +87,8 @@ $(O)/%.cc.o: %.cc
 $(O)/tests/unit/%: $(O)/tests/unit/%.c.o $(O)/libsalient.a
 	@echo "  LD   $@"
 	$(Q)$(CXX) $(OPT) -o $@ $^ $(LDLIBS) -lcmocka
+
+.SECONDARY:
 
 -include $(LIB_OBJ:.o=.d) $(O)/server/main.c.d $(patsubst %,%.c.d,$(UNIT_BIN))
 

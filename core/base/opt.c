@@ -103,12 +103,35 @@ static char *trim(char *s)
     return s;
 }
 
+/* Option strings point into the file's text, so it lives as long as the process, on a list that leak checkers can see.
+ */
+static char *keep_text(struct buf *text)
+{
+    static struct kept {
+        struct kept *next;
+        char *text;
+    } * all;
+    struct kept *k = malloc(sizeof(*k));
+    buf_puts(text, "");
+    char *copy = k ? buf_steal(text, NULL) : NULL;
+    if (!copy) {
+        free(k);
+        return NULL;
+    }
+    k->text = copy;
+    k->next = all;
+    all = k;
+    return copy;
+}
+
 static int from_config(const struct opt_cmd *cmd, const char *path, struct err *e)
 {
     struct buf text = BUF_INIT;
     int rc = fs_read(path, 1 << 20, &text, e);
-    char *copy = rc ? NULL : buf_steal(&text, NULL), *save = NULL; /* option strings point into it: never freed */
+    char *copy = rc ? NULL : keep_text(&text), *save = NULL;
     buf_free(&text);
+    if (rc == 0 && !copy)
+        return err_set(e, ERR_NOMEM, "%s: no memory to read it", path);
     int line_no = 0;
     for (char *rest = copy, *line; rc == 0 && rest && (line = strsep(&rest, "\n"));) {
         char where[FS_PATH_MAX + 32];

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# lint.sh CFLAGS: cppcheck and clang-tidy over the C sources; any finding fails.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+mapfile -t files < <(git ls-files 'core/*.c' 'api/*.c' 'server/*.c')
+cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
+    --suppress=normalCheckLevelMaxBranches --error-exitcode=1 -I. -j"$(nproc)" "${files[@]}" || exit 1
+printf '%s\0' "${files[@]}" | xargs -0 -n4 -P"$(nproc)" sh -c 'clang-tidy-14 --quiet "$@" -- '"$1"' 2>/dev/null' sh | tee /tmp/clang-tidy.$$ | grep -E 'warning:|error:' 
+found=$(grep -cE '(warning|error):' /tmp/clang-tidy.$$)
+rm -f /tmp/clang-tidy.$$
+echo "lint: $found finding(s)"
+[ "$found" -eq 0 ]
