@@ -1,0 +1,61 @@
+/*
+ * Triangle-filter resampling, the arithmetic of Pillow's and torchvision's antialiased bilinear resize: the filter is
+ * as wide as one output pixel when shrinking, one input pixel when growing (then it is plain bilinear,
+ * align_corners=False). Weights outside the image are dropped and the rest is normalised.
+ *
+ * The inline bodies are shared with the CUDA kernels.
+ */
+#ifndef CORE_KERNEL_RESAMPLE_H
+#define CORE_KERNEL_RESAMPLE_H
+
+#include <math.h>
+
+#include "core/base/err.h"
+
+#ifdef __CUDACC__
+#define KERNEL_INLINE static inline __host__ __device__
+#else
+#define KERNEL_INLINE static inline
+#endif
+
+/* The run of input pixels under the filter of output pixel `o`. */
+struct resample_span {
+    int first, count;
+    float centre, inv_support; /* in input pixels */
+};
+
+KERNEL_INLINE struct resample_span resample_span(int o, int in, int out)
+{
+    float scale = (float)in / (float)out, support = scale > 1.0F ? scale : 1.0F;
+    float centre = ((float)o + 0.5F) * scale;
+    int first = (int)(centre - support + 0.5F), end = (int)(centre + support + 0.5F);
+    struct resample_span s;
+    s.first = first > 0 ? first : 0;
+    s.count = (end < in ? end : in) - s.first;
+    s.centre = centre;
+    s.inv_support = 1.0F / support;
+    return s;
+}
+
+/* Weight, before normalisation, of input pixel s.first + k. */
+KERNEL_INLINE float resample_weight(struct resample_span s, int k)
+{
+    float d = ((float)(s.first + k) + 0.5F - s.centre) * s.inv_support;
+    d = 1.0F - (d < 0.0F ? -d : d);
+    return d > 0.0F ? d : 0.0F;
+}
+
+/* Every output pixel's taps along one axis, normalised. Plain memory; free with resample_free. */
+struct resample_axis {
+    int in, out, taps; /* taps: slots per output pixel, the most any of them has */
+    int *first;        /* out; first + taps <= in whenever taps <= in */
+    int *count;        /* out */
+    float *weight;     /* out x taps, zero beyond count */
+};
+
+/* ERR_INVALID unless 1 <= in, out <= RESAMPLE_MAX; ERR_NOMEM. */
+#define RESAMPLE_MAX 65536
+int resample_axis(struct resample_axis *a, int in, int out, struct err *e);
+void resample_free(struct resample_axis *a); /* zeroes; fine on a zeroed one */
+
+#endif
