@@ -76,6 +76,11 @@ void flow_consistency(const struct flow_field *ab, const struct flow_field *ba, 
 /* 1 where a's pixel is occluded in b or the flow is wrong: |ab + ba'|^2 > 0.01 (|ab|^2 + |ba'|^2) + 0.5, or x + ab(x)
  * outside. */
 void flow_occlusion(const struct flow_field *ab, const struct flow_field *ba, uint8_t *occluded);
+/* r(x) = exp(-err(x) / s) with err of flow_consistency and s = FLOW_RELIABILITY_SCALE of the image's diagonal (2 px at
+ * 854 x 480); 0 where x + ab(x) leaves the image. The weight by which propagation trusts a warp, and FGPLG's
+ * reliability. */
+#define FLOW_RELIABILITY_SCALE 0.00204
+void flow_reliability(const struct flow_field *ab, const struct flow_field *ba, float *r);
 /* sqrt((dx/W)^2 + (dy/H)^2): the FGPLG motion channel. */
 void flow_magnitude(const struct flow_field *ab, float *out);
 /* Resamples a field to out's size and scales the displacements with it. */
