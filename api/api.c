@@ -1,0 +1,143 @@
+/* A request from its headers to its end: match, take the body, run the handler, turn errors into problems, count and log. */
+#include "api/api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/body.h"
+#include "api/context.h"
+#include "api/problem.h"
+#include "api/route.h"
+#include "api/trace.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+
+int api_new(const struct api_config *cfg, struct api **out, struct err *e)
+{
+    struct api *api = calloc(1, sizeof(*api));
+    if (!api)
+        return err_set(e, ERR_NOMEM, "no memory for the service");
+    api->cfg = *cfg;
+    api->metrics = metrics_new();
+    if (!api->metrics) {
+        api_free(api);
+        return err_set(e, ERR_NOMEM, "no memory for the metrics");
+    }
+    *out = api;
+    return 0;
+}
+
+void api_free(struct api *api)
+{
+    if (!api)
+        return;
+    metrics_free(api->metrics);
+    free(api);
+}
+
+/* The answer is an error from here on; a body still to come is drained and ignored. */
+static void refuse(struct http_request *req, struct http_response *resp, const struct err *e)
+{
+    problem_response(resp, req, e);
+}
+
+static void answer_options(struct http_response *resp, const char *allow)
+{
+    http_set_header(resp, "Allow", "%s", allow);
+    resp->status = 204;
+}
+
+static int find_route(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    struct uri_path path;
+    struct buf allow = BUF_INIT;
+    int rc = uri_parse(req, &path, e);
+    if (rc != 0)
+        return rc;
+    rc = route_match(req, &path, &allow);
+    if (rc == ERR_NOTFOUND) {
+        err_set(e, rc, "no such resource");
+    } else if (rc != 0 && req->method == HTTP_OPTIONS) {
+        answer_options(resp, allow.data);
+        rc = 0;
+    } else if (rc != 0) {
+        http_set_header(resp, "Allow", "%s", allow.data ? allow.data : "");
+        rc = problem_set(resp, e, 405, "method_not_allowed", "this resource answers %s", allow.data ? allow.data : "");
+    }
+    buf_free(&allow);
+    return rc;
+}
+
+enum api_next api_begin(struct api *api, struct http_request *req, struct http_response *resp)
+{
+    struct err e = {0};
+    req->api = api;
+    req->start_us = clock_mono_us();
+    trace_begin(req, resp);
+    int rc = find_route(req, resp, &e);
+    if (rc == 0 && resp->status == 0 && req->route->body->begin)
+        rc = req->route->body->begin(req, resp, &e);
+    if (rc < 0)
+        refuse(req, resp, &e);
+    trace_enter(NULL);
+    return resp->status ? API_RESPOND : API_BODY;
+}
+
+void api_data(struct http_request *req, struct http_response *resp, const char *data, size_t len)
+{
+    req->body_bytes += (int64_t)len;
+    if (resp->status != 0 || !req->route->body->data)
+        return;
+    struct err e = {0};
+    if (req->route->body->data(req, resp, data, len, &e) < 0)
+        refuse(req, resp, &e);
+}
+
+bool api_is_inline(const struct http_request *req, const struct http_response *resp)
+{
+    return resp->status != 0 || (req->route->flags & ROUTE_INLINE);
+}
+
+int api_run(struct http_request *req, struct http_response *resp)
+{
+    if (resp->status != 0)
+        return 0;
+    struct err e = {0};
+    trace_enter(req);
+    int rc = 0;
+    if (!req->later && req->route->body->finish)
+        rc = req->route->body->finish(req, resp, &e);
+    if (rc == 0)
+        rc = req->route->handle(req, resp, &e);
+    if (rc < 0)
+        refuse(req, resp, &e);
+    BUG_ON(rc == 0 && resp->status == 0);
+    trace_enter(NULL);
+    return rc == HTTP_LATER ? HTTP_LATER : 0;
+}
+
+static void free_request(struct http_request *req)
+{
+    if (req->later_free)
+        req->later_free(req->later);
+    if (req->body)
+        req->body->ops->free(req->body);
+    free(req->mem);
+    req->later = NULL;
+    req->body = NULL;
+    req->mem = NULL;
+}
+
+void api_end(struct http_request *req, struct http_response *resp, int64_t sent_bytes, bool completed)
+{
+    int64_t us = clock_mono_us() - req->start_us;
+    metrics_request(req->api->metrics, req->route, resp->status, us, req->body_bytes, sent_bytes);
+    bool quiet = req->route && (req->route->flags & ROUTE_INLINE) && resp->status < 400;
+    LOG_AT(quiet ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, LOG_MSG(completed ? "request" : "request cut off"),
+           LOG_STR("request_id", req->id), LOG_STR("traceparent", req->traceparent),
+           LOG_STR("method", http_method_name(req->method)), LOG_STR("path", req->path ? req->path : "?"),
+           LOG_INT("status", resp->status), LOG_FLOAT("ms", (double)us / 1e3), LOG_INT("in", req->body_bytes),
+           LOG_INT("out", sent_bytes), LOG_STR("peer", req->peer));
+    free_request(req);
+    http_response_reset(resp);
+}
