@@ -1,9 +1,11 @@
-/* A request from its headers to its end: match, take the body, run the handler, turn errors into problems, count and log. */
+/* A request from its headers to its end: match, take the body, run the handler, turn errors into problems, count and
+ * log. */
 #include "api/api.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/assets.h"
 #include "api/body.h"
 #include "api/context.h"
 #include "api/problem.h"
@@ -55,7 +57,10 @@ static int find_route(struct http_request *req, struct http_response *resp, stru
     if (rc != 0)
         return rc;
     rc = route_match(req, &path, &allow);
-    if (rc == ERR_NOTFOUND) {
+    if (rc == ERR_NOTFOUND && req->method <= HTTP_HEAD && asset_find(req->path + 1)) {
+        req->route = route_by_operation("app");
+        rc = 0;
+    } else if (rc == ERR_NOTFOUND) {
         err_set(e, rc, "no such resource");
     } else if (rc != 0 && req->method == HTTP_OPTIONS) {
         answer_options(resp, allow.data);

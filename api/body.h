@@ -10,7 +10,8 @@ struct body { /* first member of a taker's state */
 
 struct body_ops {
     const char *name; /* for the documentation */
-    /* Headers are known: refuse early (negative, refining `resp` like a handler) or set up req->body (may stay NULL). */
+    /* Headers are known: refuse early (negative, refining `resp` like a handler) or set up req->body (may stay NULL).
+     */
     int (*begin)(struct http_request *req, struct http_response *resp, struct err *e);
     int (*data)(struct http_request *req, struct http_response *resp, const char *data, size_t len, struct err *e);
     /* The body is complete; checks that its framing ended. */
@@ -22,7 +23,8 @@ struct body_ops {
 #include "api/bodies.def"
 #undef BODY
 
-/* The media type without parameters equals `type` ("application/json"); `type` may end in a slash to match a whole family. */
+/* The media type without parameters equals `type` ("application/json"); `type` may end in a slash to match a whole
+ * family. */
 bool content_type_is(const char *header, const char *type);
 
 #endif

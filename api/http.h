@@ -1,5 +1,6 @@
 /*
- * One HTTP exchange as the api layer sees it. server/ owns sockets and threads and fills these structs; api/ gives them meaning.
+ * One HTTP exchange as the api layer sees it. server/ owns sockets and threads and fills these structs; api/ gives them
+ * meaning.
  *
  * Life of a request (calls for one request never overlap):
  *   api_begin   headers are known; may already answer (early refusal)
@@ -40,8 +41,8 @@ struct http_request;
 /* What the server does for a request. */
 struct http_conn_ops {
     const char *(*header)(const struct http_request *req, const char *name); /* NULL when absent; valid until api_end */
-    /* Thread-safe. Runs a handler that returned HTTP_LATER again, or lets a stream that returned HTTP_STREAM_WAIT be read again.
-     * A wake that comes early is remembered, so none is lost. */
+    /* Thread-safe. Runs a handler that returned HTTP_LATER again, or lets a stream that returned HTTP_STREAM_WAIT be
+     * read again. A wake that comes early is remembered, so none is lost. */
     void (*wake)(struct http_request *req);
 };
 
@@ -114,7 +115,8 @@ struct http_response {
         char *value;
     } header[HTTP_HEADERS_MAX];
     size_t nheaders;
-    const char *problem; /* a handler that fails may set these two: problem code and status instead of the error's own */
+    const char
+        *problem; /* a handler that fails may set these two: problem code and status instead of the error's own */
     int problem_status;
     int retry_after_s; /* > 0: Retry-After on a problem */
     enum http_body_kind kind;
@@ -135,7 +137,10 @@ struct http_response {
     } body;
 };
 
-#define HTTP_RESPONSE_INIT {0}
+#define HTTP_RESPONSE_INIT \
+    {                      \
+        0                  \
+    }
 
 void http_set_header(struct http_response *resp, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

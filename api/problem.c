@@ -1,4 +1,5 @@
-/* problem+json. The message of an internal failure (5xx by our own fault) goes to the log; the client gets the general text. */
+/* problem+json. The message of an internal failure (5xx by our own fault) goes to the log; the client gets the general
+ * text. */
 #include "api/problem.h"
 
 #include <jansson.h>
@@ -30,8 +31,8 @@ static const char *default_code(int err_code, int status)
     static const struct {
         int status;
         const char *code;
-    } map[] = {{400, "malformed"},  {404, "not_found"},    {405, "method_not_allowed"}, {409, "conflict"},
-               {413, "too_large"},  {415, "unsupported"},  {422, "unprocessable"},      {503, "unavailable"},
+    } map[] = {{400, "malformed"},    {404, "not_found"},   {405, "method_not_allowed"}, {409, "conflict"},
+               {413, "too_large"},    {415, "unsupported"}, {422, "unprocessable"},      {503, "unavailable"},
                {507, "storage_full"}, {500, "internal"}};
     for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
         if (map[i].status == status)
@@ -41,9 +42,9 @@ static const char *default_code(int err_code, int status)
 
 static void log_failure(const struct http_request *req, int status, const struct err *e)
 {
-    if (status >= 500)
-        log_error(LOG_MSG("request failed"), LOG_STR("request_id", req->id), LOG_STR("path", req->path ? req->path : ""),
-                  LOG_INT("status", status), LOG_STR("error", err_name(e->code)), LOG_STR("detail", e->msg));
+    if (status == 500 || status == 507)
+        log_error(LOG_MSG("request failed"), LOG_STR("path", req->path ? req->path : ""), LOG_INT("status", status),
+                  LOG_STR("error", err_name(e->code)), LOG_STR("detail", e->msg));
 }
 
 void problem_response(struct http_response *resp, const struct http_request *req, const struct err *e)
@@ -54,8 +55,8 @@ void problem_response(struct http_response *resp, const struct http_request *req
     log_failure(req, status, e);
     char type[80];
     snprintf(type, sizeof(type), "urn:salient:problem:%s", code);
-    json_t *body = json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", type, "title", http_status_text(status), "status",
-                             status, "detail", detail, "code", code, "request_id", req->id);
+    json_t *body = json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", type, "title", http_status_text(status),
+                             "status", status, "detail", detail, "code", code, "request_id", req->id);
     if (!body) /* the detail is not UTF-8 (it quotes the request) or memory is out */
         body = json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", type, "title", http_status_text(status), "status", status,
                          "code", code, "request_id", req->id);

@@ -6,18 +6,26 @@
 #include "api/body.h"
 
 const struct route routes[] = {
-#define ROUTE(method_, pattern_, operation_, body_, scope_, flags_)                                                    \
-    {.operation = #operation_,                                                                                         \
-     .method = HTTP_##method_,                                                                                         \
-     .pattern = (pattern_),                                                                                            \
-     .handle = route_##operation_,                                                                                     \
-     .body = &body_##body_,                                                                                            \
-     .scope = SCOPE_##scope_,                                                                                          \
+#define ROUTE(method_, pattern_, operation_, taker, scope_, flags_) \
+    {.operation = #operation_,                                      \
+     .method = HTTP_##method_,                                      \
+     .pattern = (pattern_),                                         \
+     .handle = route_##operation_,                                  \
+     .body = &body_##taker,                                         \
+     .scope = SCOPE_##scope_,                                       \
      .flags = (flags_)},
 #include "api/routes.def"
 #undef ROUTE
 };
 const size_t nroutes = sizeof(routes) / sizeof(routes[0]);
+
+const struct route *route_by_operation(const char *operation)
+{
+    for (size_t i = 0; i < nroutes; i++)
+        if (strcmp(routes[i].operation, operation) == 0)
+            return &routes[i];
+    BUG_ON(true);
+}
 
 /* One segment against "literal", "{name}" or "{name}.suffix"; a parameter keeps its value without the suffix. */
 static bool match_segment(const char *pat, size_t pat_len, char *segment, struct http_param *param, bool *is_param)

@@ -1,4 +1,5 @@
-/* The route table (routes.def) and matching. Unmatched paths, methods and the Allow header all come from that one table. */
+/* The route table (routes.def) and matching. Unmatched paths, methods and the Allow header all come from that one
+ * table. */
 #ifndef API_ROUTE_H
 #define API_ROUTE_H
 
@@ -7,8 +8,8 @@
 
 enum scope { SCOPE_OPEN, SCOPE_READ, SCOPE_SUBMIT, SCOPE_ANNOTATE, SCOPE_ADMIN };
 
-/* Answers a request whose body is complete. 0: resp is made. HTTP_LATER. Or a negative ERR_* with `e` filled, which becomes a
- * problem+json answer (resp->problem and resp->problem_status may refine it). */
+/* Answers a request whose body is complete. 0: resp is made. HTTP_LATER. Or a negative ERR_* with `e` filled, which
+ * becomes a problem+json answer (resp->problem and resp->problem_status may refine it). */
 typedef int route_fn(struct http_request *req, struct http_response *resp, struct err *e);
 
 struct body_ops; /* api/body.h */
@@ -31,9 +32,11 @@ struct route {
 extern const struct route routes[];
 extern const size_t nroutes;
 
-/* Finds the route for method and path and fills req->route and req->path_param. Returns 0; ERR_NOTFOUND (no such path); or
- * ERR_UNSUPPORTED (the path is there with other methods, listed in `allow`). */
+/* Finds the route for method and path and fills req->route and req->path_param. Returns 0; ERR_NOTFOUND (no such path);
+ * or ERR_UNSUPPORTED (the path is there with other methods, listed in `allow`). */
 int route_match(struct http_request *req, const struct uri_path *path, struct buf *allow);
+
+const struct route *route_by_operation(const char *operation); /* aborts when there is none */
 
 #define ROUTE(method, pattern, operation, body, scope, flags) route_fn route_##operation;
 #include "api/routes.def"

@@ -56,7 +56,6 @@ static int send_asset(const struct asset *a, const struct http_request *req, str
     const char *known = http_header(req, "If-None-Match");
     http_set_header(resp, "ETag", "%s", asset_etag(a));
     http_set_header(resp, "Cache-Control", "no-cache");
-    http_set_header(resp, "X-Content-Type-Options", "nosniff");
     http_set_header(resp, "Referrer-Policy", "no-referrer");
     http_set_header(resp, "Content-Security-Policy", "%s", csp);
     if (known && strstr(known, asset_etag(a))) {

@@ -75,6 +75,7 @@ void trace_begin(struct http_request *req, struct http_response *resp)
     else
         id_new(req->id);
     make_traceparent(req);
+    http_set_header(resp, "X-Content-Type-Options", "nosniff");
     http_set_header(resp, "X-Request-Id", "%s", req->id);
     http_set_header(resp, "traceparent", "%s", req->traceparent);
     trace_enter(req);
