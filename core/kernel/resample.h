@@ -21,34 +21,34 @@
 /* The run of input pixels under the filter of output pixel `o`. */
 struct resample_span {
     int first, count;
-    float centre, inv_support; /* in input pixels */
+    double centre, inv_support; /* in input pixels */
 };
 
 KERNEL_INLINE struct resample_span resample_span(int o, int in, int out)
 {
-    float scale = (float)in / (float)out, support = scale > 1.0F ? scale : 1.0F;
-    float centre = ((float)o + 0.5F) * scale;
-    int first = (int)(centre - support + 0.5F), end = (int)(centre + support + 0.5F);
+    double scale = (double)in / (double)out, support = scale > 1.0 ? scale : 1.0;
+    double centre = ((double)o + 0.5) * scale;
+    int first = (int)(centre - support + 0.5), end = (int)(centre + support + 0.5);
     struct resample_span s;
     s.first = first > 0 ? first : 0;
     s.count = (end < in ? end : in) - s.first;
     s.centre = centre;
-    s.inv_support = 1.0F / support;
+    s.inv_support = 1.0 / support;
     return s;
 }
 
 /* Weight, before normalisation, of input pixel s.first + k. */
-KERNEL_INLINE float resample_weight(struct resample_span s, int k)
+KERNEL_INLINE double resample_weight(struct resample_span s, int k)
 {
-    float d = ((float)(s.first + k) + 0.5F - s.centre) * s.inv_support;
-    d = 1.0F - (d < 0.0F ? -d : d);
-    return d > 0.0F ? d : 0.0F;
+    double d = ((double)(s.first + k) + 0.5 - s.centre) * s.inv_support;
+    d = 1.0 - (d < 0.0 ? -d : d);
+    return d > 0.0 ? d : 0.0;
 }
 
 /* Every output pixel's taps along one axis, normalised. Plain memory; free with resample_free. */
 struct resample_axis {
     int in, out, taps; /* taps: slots per output pixel, the most any of them has */
-    int *first;        /* out; first + taps <= in whenever taps <= in */
+    int *first;        /* out */
     int *count;        /* out */
     float *weight;     /* out x taps, zero beyond count */
 };
