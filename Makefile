@@ -74,6 +74,9 @@ $(O)/libsalient.a: $(LIB_OBJ)
 	@echo "  AR   $@"
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+# Kernels are loops over floats: worth vectorising, and fused multiply-adds are welcome.
+$(O)/core/kernel/%.c.o: CFLAGS += -O3 -ffp-contract=fast
+
 $(O)/%.c.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
