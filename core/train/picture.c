@@ -58,17 +58,6 @@ static void pack_rows(uint8_t *dst, const struct frame *f, size_t row_bytes)
         memcpy(dst + (size_t)y * row_bytes, f->data + (size_t)y * (size_t)f->stride_bytes, row_bytes);
 }
 
-/* Bilevel masks come as 0/1 or as 0/255; either way the result is 0 or 255. */
-static void binarise(uint8_t *mask, size_t n)
-{
-    uint8_t top = 0;
-    for (size_t i = 0; i < n; i++)
-        top = mask[i] > top ? mask[i] : top;
-    int threshold = top > 1 ? 128 : 1;
-    for (size_t i = 0; i < n; i++)
-        mask[i] = mask[i] >= threshold ? 255 : 0;
-}
-
 /* Area-averaging shrink of an interleaved image; weights of the covered source pixels, in 1/256 of a pixel. */
 static void shrink(const uint8_t *src, int sw, int sh, uint8_t *dst, int dw, int dh, int channels)
 {
@@ -117,7 +106,6 @@ static int assemble(const char *image, const struct frame *rgb, const char *mask
         return err_set(e, ERR_NOMEM, "%s: out of memory", image);
     pack_rows(p->rgb, rgb, (size_t)rgb->width_px * 3);
     pack_rows(p->mask, grey, (size_t)grey->width_px);
-    binarise(p->mask, (size_t)p->width_px * (size_t)p->height_px);
     *out = p;
     return 0;
 }
@@ -126,9 +114,9 @@ int picture_load(const char *image, const char *mask, int max_side_px, struct pi
 {
     struct frame *rgb = NULL, *grey = NULL;
     struct picture *p = NULL;
-    int rc = image_read_rgb(image, &rgb, e);
+    int rc = image_read_rgb(image, 0, &rgb, e);
     if (!rc)
-        rc = image_read_mask(mask, &grey, e);
+        rc = image_read_mask(mask, 0, &grey, e);
     if (!rc)
         rc = assemble(image, rgb, mask, grey, &p, e);
     frame_unref(rgb);

@@ -17,9 +17,8 @@ struct picture {
     double area;   /* share of the picture that is foreground, 0..1 */
 };
 
-/* Reads both files; their sizes must agree (ERR_INVALID names both). Mask values: 0 is background; a mask with any value above 1
- * is read as 0..255 with the threshold at 128, else non-zero is foreground. When the longer side exceeds max_side_px both are
- * shrunk by area averaging. The caller frees with picture_free. */
+/* Reads both files; their sizes must agree (ERR_INVALID names both). Masks are read as IMAGE_MASK. When the longer side exceeds
+ * max_side_px both are shrunk by area averaging. The caller frees with picture_free. */
 int picture_load(const char *image, const char *mask, int max_side_px, struct picture **out, struct err *e);
 /* Makes an empty (black, no foreground) picture; NULL when out of memory. */
 struct picture *picture_new(int width_px, int height_px);

@@ -29,6 +29,8 @@ int shot_new(struct dataset *d, size_t item, const struct shot_opts *o, bool mov
              struct err *e);
 /* Draws the frame at time t: rgb (3,size,size) in 0..1, mask (size,size) in 0..1. `scratch` holds 5 * size * size floats. */
 void shot_draw(const struct shot *s, double t, int size, float *rgb, float *mask, float *scratch);
+/* Draws another frame of the same real clip as the shot's photo: same view, same colours. `frame` has the photo's size. */
+void shot_draw_frame(const struct shot *s, const struct picture *frame, int size, float *rgb, float *mask, float *scratch);
 void shot_free(struct shot *s);
 
 #endif
