@@ -83,8 +83,9 @@ struct refinement {
 struct tensor *refinement(struct net_walk *n, struct tensor *up, struct tensor *skip, const char *name,
                           struct refinement r);
 
-/* Temporal module over clips of n->mode.clip frames; x (N,channels,h,w) -> the same shape. */
-struct tensor *ner(struct net_walk *n, struct tensor *x, int channels);
+/* Temporal module over clips of n->mode.clip frames; x (N,channels,h,w) -> the same shape. `last` fills the merging
+ * convolution. */
+struct tensor *ner(struct net_walk *n, struct tensor *x, int channels, enum net_fill last);
 
 struct tensor *rcrnet_image(struct net_walk *n, struct tensor *x);
 struct tensor *rcrnet_video(struct net_walk *n, struct tensor *x);

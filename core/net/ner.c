@@ -130,7 +130,7 @@ static struct tensor *gru(struct net_walk *n, struct tensor *x, const char *name
     return stack(n, out, clip);
 }
 
-struct tensor *ner(struct net_walk *n, struct tensor *x, int channels)
+struct tensor *ner(struct net_walk *n, struct tensor *x, int channels, enum net_fill last)
 {
     struct scope *s = n->s;
     int64_t frames = tensor_dim(x, 0), clip = n->mode.clip > 0 ? n->mode.clip : frames;
@@ -146,6 +146,6 @@ struct tensor *ner(struct net_walk *n, struct tensor *x, int channels)
     both[0] = gru(n, x, "convgru_forward", channels, clip, false);
     both[1] = gru(n, both[0], "convgru_backward", channels, clip, true);
     x = net_conv(n, tensor_concat(s, both, 2, 1), "bidirection_conv",
-                 (struct conv){.in = 2 * channels, .out = channels, .k = 3, .fill = NET_FILL_LECUN});
+                 (struct conv){.in = 2 * channels, .out = channels, .k = 3, .fill = last});
     return non_local(n, tensor_tanh(s, x), "non_local_block2", channels, clip);
 }

@@ -44,7 +44,7 @@ static struct tensor *rcrnet(struct net_walk *n, struct tensor *x, bool temporal
     struct pyramid p = resnet50(n, x, "backbone.resnet");
     struct tensor *y = aspp(n, p.top, "backbone.aspp"); /* (N,256,H/16,W/16) */
     if (temporal)
-        y = ner(n, y, 256);
+        y = ner(n, y, 256, NET_FILL_LECUN);
     return decode(n, refine(n, y, p), tensor_dim(x, 2), tensor_dim(x, 3));
 }
 
@@ -80,7 +80,8 @@ static struct tensor *lite(struct net_walk *n, struct tensor *x, bool temporal)
     struct pyramid p = effnet_lite0(n, x, "backbone.effnet");
     struct tensor *y = aspp_lite(n, p.top, "backbone.aspp"); /* (N,96,H/16,W/16) */
     if (temporal)
-        y = ner(n, y, 96);
+        /* A residual that starts at zero: the video net begins as the image net it is trained from. */
+        y = tensor_add(n->s, y, ner(n, y, 96, NET_FILL_ZERO));
     return decode_lite(n, refine_lite(n, y, p), tensor_dim(x, 2), tensor_dim(x, 3));
 }
 
