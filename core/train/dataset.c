@@ -1,10 +1,10 @@
 /*
  * Data sets: scanning folders, splitting, and handing out decoded pictures.
  *
- * Scanning is deterministic (directories are listed in sorted order), so an item's index means the same in every run over the same
- * folders; the loader and the checkpoints rely on it. Decoded pictures stay in memory until the cache budget is used up; the rest
- * is decoded every time it is asked for. A cached picture is never evicted: training visits everything equally often, so any
- * eviction order would only add work.
+ * Scanning is deterministic (directories are listed in sorted order), so an item's index means the same in every run
+ * over the same folders; the loader and the checkpoints rely on it. Decoded pictures stay in memory until the cache
+ * budget is used up; the rest is decoded every time it is asked for. A cached picture is never evicted: training visits
+ * everything equally often, so any eviction order would only add work.
  */
 #include "core/train/dataset.h"
 
@@ -51,7 +51,8 @@ void dataset_fini(struct dataset *d)
     *d = (struct dataset){0};
 }
 
-/* ---- growing --------------------------------------------------------------------------------------------------------- */
+/* ---- growing
+ * --------------------------------------------------------------------------------------------------------- */
 
 static int add_group(struct dataset *d, bool clip, struct err *e)
 {
@@ -79,8 +80,12 @@ static int add_item(struct dataset *d, const char *image, const char *mask, doub
         d->items = items;
         d->cap = cap;
     }
-    struct dataset_item it = {.image = strdup(image), .mask = strdup(mask), .weight = weight, .frame = frame,
-                              .pseudo = pseudo, .group = (int)d->n_groups - 1};
+    struct dataset_item it = {.image = strdup(image),
+                              .mask = strdup(mask),
+                              .weight = weight,
+                              .frame = frame,
+                              .pseudo = pseudo,
+                              .group = (int)d->n_groups - 1};
     if (!it.image || !it.mask) {
         free(it.image);
         free(it.mask);
@@ -91,13 +96,13 @@ static int add_item(struct dataset *d, const char *image, const char *mask, doub
     return 0;
 }
 
-/* ---- scanning -------------------------------------------------------------------------------------------------------- */
+/* ---- scanning
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool is_picture_name(const char *name)
 {
     const char *dot = strrchr(name, '.');
-    return dot && name[0] != '.' &&
-           (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg") || !strcasecmp(dot, ".png"));
+    return dot && name[0] != '.' && (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg") || !strcasecmp(dot, ".png"));
 }
 
 static int compare_stems(const void *a, const void *b)
@@ -263,7 +268,8 @@ int dataset_add(struct dataset *d, const char *dir, double weight, struct err *e
     return rc;
 }
 
-/* ---- splitting ------------------------------------------------------------------------------------------------------- */
+/* ---- splitting
+ * ------------------------------------------------------------------------------------------------------- */
 
 static uint64_t fnv1a(uint64_t h, const void *data, size_t len)
 {
@@ -330,7 +336,8 @@ int dataset_split(struct dataset *d, double fraction, uint64_t seed, struct err 
         if (!d->groups[i].clip)
             it->held_out = unit_hash(seed, stem, len) < fraction;
     }
-    /* Photos alone are enough to choose the epoch by; a lone clip among thousands of them is better used for training. */
+    /* Photos alone are enough to choose the epoch by; a lone clip among thousands of them is better used for training.
+     */
     if (n_clips && n_clips * 20 >= n_photos)
         split_clips(d, fraction, n_clips);
     if (dataset_count(d, false) == 0)
@@ -362,7 +369,8 @@ uint64_t dataset_fingerprint(const struct dataset *d)
     return h;
 }
 
-/* ---- pictures -------------------------------------------------------------------------------------------------------- */
+/* ---- pictures
+ * -------------------------------------------------------------------------------------------------------- */
 
 /* Under the lock: makes the slot table as long as the item list, which only grows between runs. */
 static bool slots_ready(struct dataset_cache *c, size_t n)

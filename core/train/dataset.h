@@ -46,14 +46,14 @@ int dataset_init(struct dataset *d, int max_side_px, size_t cache_bytes, struct 
 void dataset_fini(struct dataset *d);
 /* Adds a folder. ERR_NOTFOUND when it holds no labelled picture, ERR_INVALID when it has none of the layouts. */
 int dataset_add(struct dataset *d, const char *dir, double weight, struct err *e);
-/* Holds out a share of the data for validation: whole clips where there are at least three, else the tail of each clip; photos by
- * a hash of their name and `seed`. fraction 0 holds out nothing. */
+/* Holds out a share of the data for validation: whole clips where there are at least three, else the tail of each clip;
+ * photos by a hash of their name and `seed`. fraction 0 holds out nothing. */
 int dataset_split(struct dataset *d, double fraction, uint64_t seed, struct err *e);
 /* The picture of an item; thread-safe. Release with dataset_put. */
 int dataset_get(struct dataset *d, size_t item, const struct picture **out, struct err *e);
 void dataset_put(struct dataset *d, size_t item, const struct picture *p);
-/* Decodes up to `n` items spread over the set and checks them: ERR_INVALID when sizes differ or when no mask of the sample has
- * any foreground. */
+/* Decodes up to `n` items spread over the set and checks them: ERR_INVALID when sizes differ or when no mask of the
+ * sample has any foreground. */
 int dataset_check(struct dataset *d, size_t n, struct err *e);
 size_t dataset_count(const struct dataset *d, bool held_out);
 /* Content hash over names, sizes and weights: a resumed run refuses another data set. */

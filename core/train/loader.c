@@ -1,6 +1,6 @@
 /*
- * A ring of batch slots. Makers take the next batch number in turn and fill slot number % slots, waiting until the consumer is done
- * with what was there; the consumer takes them in order.
+ * A ring of batch slots. Makers take the next batch number in turn and fill slot number % slots, waiting until the
+ * consumer is done with what was there; the consumer takes them in order.
  */
 #include "core/train/loader.h"
 
@@ -107,8 +107,8 @@ int loader_new(struct batch_shape shape, sample_fn fn, void *arg, int threads, i
     *out = NULL;
     if (!l)
         return err_set(e, ERR_NOMEM, "loader: out of memory");
-    *l = (struct loader){.shape = shape, .fn = fn, .arg = arg, .n_slots = (size_t)ahead + 1, .next_made = first,
-                         .next_used = first};
+    *l = (struct loader){
+        .shape = shape, .fn = fn, .arg = arg, .n_slots = (size_t)ahead + 1, .next_made = first, .next_used = first};
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
     l->threads = calloc((size_t)threads, sizeof(*l->threads));

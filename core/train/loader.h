@@ -1,6 +1,6 @@
 /*
- * Batches made ahead in threads. Batch number g is a pure function of g (the maker seeds its own random state from it), so the
- * order of work between threads does not matter and a resumed run continues with the very same batches.
+ * Batches made ahead in threads. Batch number g is a pure function of g (the maker seeds its own random state from it),
+ * so the order of work between threads does not matter and a resumed run continues with the very same batches.
  */
 #ifndef CORE_TRAIN_LOADER_H
 #define CORE_TRAIN_LOADER_H

@@ -5,7 +5,9 @@
 #include <stddef.h>
 #include <string.h>
 
-static const char *const names[] = {[LOSS_BCE] = "bce", [LOSS_BCE_IOU] = "bce+iou", [LOSS_BCE_IOU_SSIM] = "bce+iou+ssim",
+static const char *const names[] = {[LOSS_BCE] = "bce",
+                                    [LOSS_BCE_IOU] = "bce+iou",
+                                    [LOSS_BCE_IOU_SSIM] = "bce+iou+ssim",
                                     [LOSS_STRUCTURE] = "structure"};
 
 int loss_parse(const char *text, enum loss_kind *out, struct err *e)
@@ -59,8 +61,8 @@ static struct tensor *ssim_loss(struct scope *s, struct tensor *p, struct tensor
     struct tensor *vt = tensor_sub(s, window_mean(s, tensor_mul(s, t, t)), mt2);
     struct tensor *cov = tensor_sub(s, window_mean(s, tensor_mul(s, p, t)), mpt);
     struct tensor *num = tensor_mul(s, tensor_scale(s, mpt, 2, c1), tensor_scale(s, cov, 2, c2));
-    struct tensor *den = tensor_mul(s, tensor_scale(s, tensor_add(s, mp2, mt2), 1, c1),
-                                    tensor_scale(s, tensor_add(s, vp, vt), 1, c2));
+    struct tensor *den =
+        tensor_mul(s, tensor_scale(s, tensor_add(s, mp2, mt2), 1, c1), tensor_scale(s, tensor_add(s, vp, vt), 1, c2));
     return tensor_scale(s, picture_sum(s, tensor_div(s, num, den)), -1 / (pixels > 0 ? pixels : 1), 1);
 }
 
@@ -79,8 +81,7 @@ struct tensor *loss_saliency(struct scope *s, enum loss_kind k, struct tensor *l
 {
     if (k != LOSS_STRUCTURE)
         weight = NULL;
-    struct tensor *loss =
-        tensor_bce_with_logits(s, logits, target, bce_weight(s, logits, weight, sample_weight));
+    struct tensor *loss = tensor_bce_with_logits(s, logits, target, bce_weight(s, logits, weight, sample_weight));
     if (k == LOSS_BCE)
         return loss;
     struct tensor *p = tensor_sigmoid(s, logits);

@@ -19,8 +19,8 @@ const char *loss_name(enum loss_kind k);
 struct tensor *loss_saliency(struct scope *s, enum loss_kind k, struct tensor *logits, struct tensor *target,
                              struct tensor *weight, struct tensor *sample_weight);
 
-/* The outline weights of LOSS_STRUCTURE for one mask: 1 + 5 |mean of the surrounding window - mask|, divided by their mean.
- * Other kinds: ones. `scratch` holds 2 * size * size floats. */
+/* The outline weights of LOSS_STRUCTURE for one mask: 1 + 5 |mean of the surrounding window - mask|, divided by their
+ * mean. Other kinds: ones. `scratch` holds 2 * size * size floats. */
 void loss_weights(enum loss_kind k, const float *mask, int size, float *weight, float *scratch);
 
 #endif

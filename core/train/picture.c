@@ -1,6 +1,6 @@
 /*
- * Labelled pictures: decode an image and its mask, agree on one size, shrink when they are larger than training can use.
- * Shrinking averages areas (box filter), so thin structures stay visible in the soft mask.
+ * Labelled pictures: decode an image and its mask, agree on one size, shrink when they are larger than training can
+ * use. Shrinking averages areas (box filter), so thin structures stay visible in the soft mask.
  */
 #include "core/train/picture.h"
 

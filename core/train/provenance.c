@@ -1,6 +1,6 @@
 /*
- * labels.json reader. Unknown sources and states are errors, never guesses: a rejected label that slipped into training as a
- * manual one would be worse than a refused run.
+ * labels.json reader. Unknown sources and states are errors, never guesses: a rejected label that slipped into training
+ * as a manual one would be worse than a refused run.
  */
 #include "core/train/provenance.h"
 

@@ -14,8 +14,8 @@ struct provenance_label {
     bool pseudo;
 };
 
-/* Accepts an array of labels, or an object with a "labels" array. A label is an object with "frame" (number or stem), "source",
- * and optionally "state" and "confidence". ERR_INVALID names the entry that is not understood. */
+/* Accepts an array of labels, or an object with a "labels" array. A label is an object with "frame" (number or stem),
+ * "source", and optionally "state" and "confidence". ERR_INVALID names the entry that is not understood. */
 int provenance_read(const char *path, struct provenance **out, struct err *e);
 void provenance_free(struct provenance *p);
 /* By stem of `file`, else by ordinal; NULL when unknown. */

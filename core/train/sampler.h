@@ -1,6 +1,6 @@
 /*
- * What a training sample is, for each kind of training. A sampler turns a sample number into network input and target; it is the
- * sample_fn of a loader. Everything random about sample k of epoch e follows from (seed, e, k).
+ * What a training sample is, for each kind of training. A sampler turns a sample number into network input and target;
+ * it is the sample_fn of a loader. Everything random about sample k of epoch e follows from (seed, e, k).
  */
 #ifndef CORE_TRAIN_SAMPLER_H
 #define CORE_TRAIN_SAMPLER_H

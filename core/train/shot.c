@@ -1,9 +1,9 @@
 /*
  * Shots: planning and drawing.
  *
- * Planning spends all randomness; drawing is a pure function of the plan and t, so the frames of a clip agree and a sample can be
- * drawn again anywhere. A shot has up to three layers, back to front: the scene (a photo, with its mask unless an object-free part
- * was found), a pasted object with its own path, and an occluder that only hides.
+ * Planning spends all randomness; drawing is a pure function of the plan and t, so the frames of a clip agree and a
+ * sample can be drawn again anywhere. A shot has up to three layers, back to front: the scene (a photo, with its mask
+ * unless an object-free part was found), a pasted object with its own path, and an occluder that only hides.
  */
 #include "core/train/shot.h"
 
@@ -28,7 +28,7 @@ struct shot {
     struct layer scene, object; /* object.picture NULL: none pasted */
     bool scene_labelled;        /* what the scene's mask shows is salient too */
     bool moving;
-    double feather;     /* exponent on the pasted object's alpha: its cut edge, tighter or looser */
+    double feather; /* exponent on the pasted object's alpha: its cut edge, tighter or looser */
     bool occluded;
     struct occluder occluder;
     struct pose occluder_texture;
@@ -39,7 +39,8 @@ struct shot {
     uint64_t noise_seed;
 };
 
-/* ---- where things are ------------------------------------------------------------------------------------------------ */
+/* ---- where things are
+ * ------------------------------------------------------------------------------------------------ */
 
 struct box {
     int x0, y0, x1, y1; /* half open */
@@ -142,7 +143,8 @@ static bool cut_by_border(const struct picture *p)
     return n * 50 > p->width_px + p->height_px;
 }
 
-/* ---- planning -------------------------------------------------------------------------------------------------------- */
+/* ---- planning
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void random_bend(struct pose *p, double strength, struct rng *r)
 {
@@ -226,7 +228,8 @@ static void compose(float m[3][4], float n[3][4])
 static void plan_colour(struct shot *s, double strength, struct rng *r)
 {
     static const float luma[3] = {0.299F, 0.587F, 0.114F};
-    float gain = (float)exp(rng_range(r, -0.3, 0.3) * strength), contrast = (float)exp(rng_range(r, -0.3, 0.3) * strength);
+    float gain = (float)exp(rng_range(r, -0.3, 0.3) * strength),
+          contrast = (float)exp(rng_range(r, -0.3, 0.3) * strength);
     float saturation = (float)(1 + rng_range(r, -0.5, 0.4) * strength), hue = (float)(rng_normal(r) * 0.12 * strength);
     if (rng_uniform(r) < 0.06 * strength)
         saturation = 0;
@@ -295,7 +298,8 @@ int shot_new(struct dataset *d, size_t item, const struct shot_opts *o, bool mov
     s->scene.from.bend_span = s->object.picture || !moving ? 0 : 1.2;
     s->scene.to = s->scene.from;
     if (moving)
-        s->scene.to = moved(&s->scene.from, 0.05 * o->speed, 0.05 * o->speed, 0.04 * o->speed, 0.012 * o->bend * o->speed, r);
+        s->scene.to =
+            moved(&s->scene.from, 0.05 * o->speed, 0.05 * o->speed, 0.04 * o->speed, 0.012 * o->bend * o->speed, r);
     plan_occluder(s, o, r);
     if (o->colour > 0)
         plan_colour(s, o->colour, r);
@@ -319,7 +323,8 @@ void shot_free(struct shot *s)
     free(s);
 }
 
-/* ---- drawing --------------------------------------------------------------------------------------------------------- */
+/* ---- drawing
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void paste_object(const struct shot *s, double t, int size, float *rgb, float *mask, float *scratch)
 {
@@ -421,7 +426,8 @@ static void finish_colour(const struct shot *s, double t, int size, float *rgb, 
     }
 }
 
-void shot_draw_frame(const struct shot *s, const struct picture *frame, int size, float *rgb, float *mask, float *scratch)
+void shot_draw_frame(const struct shot *s, const struct picture *frame, int size, float *rgb, float *mask,
+                     float *scratch)
 {
     struct shot one = *s;
     one.scene.picture = frame;

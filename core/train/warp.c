@@ -1,6 +1,6 @@
 /*
- * Drawing a posed picture. Each output pixel takes 1, 4 or 9 bilinear samples, by how much the pose shrinks the source: enough
- * against aliasing without building a pyramid per picture.
+ * Drawing a posed picture. Each output pixel takes 1, 4 or 9 bilinear samples, by how much the pose shrinks the source:
+ * enough against aliasing without building a pyramid per picture.
  */
 #include "core/train/warp.h"
 
@@ -9,8 +9,13 @@
 
 struct pose pose_whole(const struct picture *p)
 {
-    return (struct pose){.anchor_x = p->width_px / 2.0, .anchor_y = p->height_px / 2.0, .u = 0.5, .v = 0.5,
-                         .px_per_unit = p->height_px, .aspect = (double)p->width_px / p->height_px, .mirror = 1};
+    return (struct pose){.anchor_x = p->width_px / 2.0,
+                         .anchor_y = p->height_px / 2.0,
+                         .u = 0.5,
+                         .v = 0.5,
+                         .px_per_unit = p->height_px,
+                         .aspect = (double)p->width_px / p->height_px,
+                         .mirror = 1};
 }
 
 static double mix(double a, double b, double t)
