@@ -11,6 +11,8 @@
  * the end. The message names the operation and the shapes. A failed child fails its parent only when a result is kept.
  *
  * Threads: a scope and its tensors belong to one thread at a time. Different scopes may be used from different threads.
+ * Several threads may make scopes below one parent and read its tensors (weights) as long as nobody adds to or changes
+ * the parent.
  *
  * Layout: images are (N,C,H,W), clips stack frames along N. Convolution weights (O, I/groups, kH, kW). Arithmetic is
  * float32 unless stated; float16 is a storage type on the CPU.

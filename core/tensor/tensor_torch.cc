@@ -7,7 +7,6 @@
  */
 #include "core/tensor/torch_shim.h"
 
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdarg>
@@ -396,14 +395,14 @@ struct tensor *tensor_full(struct scope *s, double value, int ndim, const int64_
                [&] { return at::full(shape_of(ndim, shape), value, at::dtype(at::kFloat).device(device(s))); });
 }
 
-static at::Tensor borrow(const void *data, enum tensor_dtype dt, int ndim, const int64_t *shape)
-{
-    return at::from_blob(const_cast<void *>(data), shape_of(ndim, shape), at::dtype(scalar_type(dt)));
-}
-
 struct tensor *tensor_from(struct scope *s, const void *data, enum tensor_dtype dt, int ndim, const int64_t *shape)
 {
-    return run(s, "tensor_from", {}, [&] { return borrow(data, dt, ndim, shape).to(device(s), false, true); });
+    return run(s, "tensor_from", {}, [&] {
+        at::Tensor host = at::empty(shape_of(ndim, shape), at::dtype(scalar_type(dt)));
+        if (host.nbytes()) /* by bytes: `data` may be an unaligned place in a file */
+            memcpy(host.data_ptr(), data, host.nbytes());
+        return host.to(device(s));
+    });
 }
 
 struct tensor *tensor_borrow(struct scope *s, void *data, enum tensor_dtype dt, int ndim, const int64_t *shape)
@@ -411,7 +410,7 @@ struct tensor *tensor_borrow(struct scope *s, void *data, enum tensor_dtype dt, 
     return run(s, "tensor_borrow", {}, [&] {
         if (!device(s).is_cpu())
             throw std::invalid_argument("host memory can be borrowed on the CPU only");
-        return borrow(data, dt, ndim, shape);
+        return at::from_blob(data, shape_of(ndim, shape), at::dtype(scalar_type(dt)));
     });
 }
 

@@ -8,6 +8,7 @@
 #ifndef CORE_TENSOR_TORCH_SHIM_H
 #define CORE_TENSOR_TORCH_SHIM_H
 
+#include <atomic>
 #include <initializer_list>
 
 #include <ATen/ATen.h>
@@ -25,7 +26,7 @@ struct scope {
     struct scope *parent;
     struct tensor_device dev;
     bool grad;
-    int children; /* scopes below that are not freed yet */
+    std::atomic<int> children; /* scopes below that are not freed yet; threads may share a parent of weights */
     struct tensor *first;
     struct err err;
 };

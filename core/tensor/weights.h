@@ -28,7 +28,8 @@ int weights_load_safetensors(struct weights *w, const char *path, bool keep_dtyp
  * NULL). */
 int weights_save_safetensors(const struct weights *w, const char *path, enum tensor_dtype dt, const char *const *meta,
                              struct err *e);
-const char *weights_meta(const struct weights *w, const char *key);
+const char *weights_meta(const struct weights *w, const char *key);                         /* NULL when absent */
+int weights_set_meta(struct weights *w, const char *key, const char *value, struct err *e); /* both copied; replaces */
 /* PyTorch checkpoints, zip and legacy format, by a restricted pickle reader that executes nothing. Unwraps
  * {"state_dict": ...}, strips "module.". ERR_UNSUPPORTED names the first global it does not know; ERR_CORRUPT
  * otherwise. */
