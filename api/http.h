@@ -91,7 +91,7 @@ const char *http_path_param(const struct http_request *req, const char *name);
 const char *http_query(const struct http_request *req, const char *name);
 void http_wake(struct http_request *req);
 
-/* ---- responses ---- */
+/* ---- responses */
 
 #define HTTP_STREAM_END (-1)
 #define HTTP_STREAM_WAIT (-2)   /* nothing now; read again after http_wake */

@@ -34,8 +34,7 @@ struct flow_field {
 int flow_field_init(struct flow_field *f, int width_px, int height_px, struct err *e);
 void flow_field_fini(struct flow_field *f);
 
-/* ---- estimating
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- estimating */
 
 struct flow;
 
@@ -62,8 +61,7 @@ int flow_compute(struct flow *f, const struct flow_image *a, const struct flow_i
 int flow_compute_pair(struct flow *f, const struct flow_image *a, const struct flow_image *b, struct flow_field *ab,
                       struct flow_field *ba, struct err *e);
 
-/* ---- using: all threaded by core/base/par.h; in and out must not overlap; sizes must agree (checked, aborts)
- * ----------- */
+/* ---- using: all threaded by core/base/par.h; in and out must not overlap; sizes must agree (checked, aborts) */
 
 /* out(x) = src(x + d(x)), bilinear, border-clamped. src and out are planes of the field's size. */
 void flow_warp(const struct flow_field *ab, const float *src_b, float *out_a);

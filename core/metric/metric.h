@@ -25,7 +25,7 @@
 
 #define METRIC_THRESHOLDS 256
 
-/* ---- names --------------------------------------------------------------------------------------------------------- */
+/* ---- names */
 
 enum metric_id {
 #define METRIC(id, name, better, what) METRIC_##id,
@@ -40,7 +40,7 @@ bool metric_lower_is_better(enum metric_id id);
 /* The id of a name, or -1. */
 int metric_find(const char *name, size_t len);
 
-/* ---- one frame ----------------------------------------------------------------------------------------------------- */
+/* ---- one frame */
 
 enum metric_cut {
     METRIC_CUT_U8,     /* trunc(255 p) >= t, as PySODMetrics */
@@ -86,7 +86,7 @@ void metric_scratch_free(struct metric_scratch *s);
 int metric_frame(struct metric_scratch *s, const struct metric_image *pred, const struct metric_image *gt,
                  const struct metric_opts *o, struct metric_frame *out, struct err *e);
 
-/* ---- sequences ----------------------------------------------------------------------------------------------------- */
+/* ---- sequences */
 
 /* DAVIS statistics of the per-frame values of one sequence, in order, as davis2017-evaluation: NaN values are left out
  * of the mean; recall is the share > 0.5; decay is the mean of the first of four bins minus that of the last, bins

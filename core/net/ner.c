@@ -9,8 +9,7 @@
  */
 #include "core/net/layers.h"
 
-/* ---- non-local block
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- non-local block */
 
 /* (B*T,C,h,w) -> (B,C,T*h*w) */
 static struct tensor *positions(struct net_walk *n, struct tensor *x, int64_t clip, int channels)
@@ -42,8 +41,7 @@ static struct tensor *non_local(struct net_walk *n, struct tensor *x, const char
     return tensor_add(s, net_conv(n, y, NET_NAME("%s.W", name), back), x);
 }
 
-/* ---- convolutional GRU
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- convolutional GRU */
 
 enum { RESET, UPDATE, OUTPUT, GATES };
 

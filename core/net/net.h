@@ -28,8 +28,7 @@
 
 #define NET_NAME_MAX 96
 
-/* ---- architectures
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- architectures */
 
 struct net_walk;
 
@@ -53,8 +52,7 @@ const struct net_arch *net_arch_at(size_t i);
 /* As net_arch_find, ERR_UNSUPPORTED with the list of names when there is none. */
 int net_arch_parse(const char *name, const struct net_arch **out, struct err *e);
 
-/* ---- parameters
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- parameters */
 
 enum net_role {
     NET_WEIGHT,     /* convolution kernel: decays */
@@ -102,8 +100,7 @@ int net_check(const struct net_arch *a, const struct weights *w, bool allow_extr
 int net_transfer(const struct net_arch *a, struct weights *to, const struct weights *from, size_t *n_copied,
                  struct err *e);
 
-/* ---- forward
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- forward */
 
 enum net_bn {
     NET_BN_FROZEN, /* running statistics; affine parameters may still be trained */
@@ -128,8 +125,7 @@ struct tensor *net_image(const struct net_arch *a, const struct weights *w, stru
 struct tensor *net_video(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
                          struct net_mode mode);
 
-/* ---- inference
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- inference */
 
 /* Fills `out` with the same network without batch norms, convolution kernels in channels_last; `w` stays as it is. */
 int net_fold(const struct net_arch *a, const struct weights *w, struct weights *out, struct err *e);

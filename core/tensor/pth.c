@@ -25,8 +25,7 @@ static const char *shown(char *out, const struct value *text)
     return printable(out, NAME_SHOWN, text->u.text.p, text->u.text.len);
 }
 
-/* ---- where the data of a storage is
- * ----------------------------------------------------------------------------------- */
+/* ---- where the data of a storage is */
 
 static int storage_bytes(const struct value *s, uint64_t *bytes, struct err *e)
 {
@@ -127,8 +126,7 @@ static int attach_legacy(struct pickle *p, const struct value *keys, const uint8
     return rc;
 }
 
-/* ---- tensors
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- tensors */
 
 struct layout {
     int ndim;
@@ -212,8 +210,7 @@ static int add_tensor(struct weights *w, const char *name, const struct value *t
     return rc;
 }
 
-/* ---- the state dict
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the state dict */
 
 /* The dictionary of weights: the object itself, or what it holds under "state_dict". */
 static const struct value *find_state_dict(const struct value *root, struct err *e)
@@ -280,8 +277,7 @@ static int add_all(struct weights *w, const struct value *root, size_t file_byte
     return 0;
 }
 
-/* ---- the two containers
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the two containers */
 
 static int read_zip(struct weights *w, struct pickle *p, const uint8_t *data, size_t len, struct err *e)
 {

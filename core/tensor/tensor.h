@@ -93,8 +93,7 @@ double tensor_item(struct scope *s, const struct tensor *t); /* one-element tens
  * long as the returned tensor's scope. Used to hand data to core/kernel. NULL on failure. */
 const void *tensor_data(struct scope *s, struct tensor *t);
 
-/* ---- operations: each returns a new tensor in scope s, or NULL
- * ------------------------------------------------------- */
+/* ---- operations: each returns a new tensor in scope s, or NULL */
 
 struct conv_opts {
     int stride, pad, dilation, groups; /* 0 means the default: 1, 0, 1, 1; the same for both axes */
@@ -190,8 +189,7 @@ int optim_visit_state(struct optim *o, struct scope *s, optim_state_fn fn, void 
 int64_t optim_steps(const struct optim *o);
 void optim_set_steps(struct optim *o, int64_t steps);
 
-/* ---- capture: one definition of a network, run as a fused graph
- * -------------------------------------------------------- */
+/* ---- capture: one definition of a network, run as a fused graph */
 
 /*
  * Traces fn once for the given inputs, freezes it (weights become constants) and optimises it for inference (oneDNN

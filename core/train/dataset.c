@@ -51,8 +51,7 @@ void dataset_fini(struct dataset *d)
     *d = (struct dataset){0};
 }
 
-/* ---- growing
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- growing */
 
 static int add_group(struct dataset *d, bool clip, struct err *e)
 {
@@ -96,8 +95,7 @@ static int add_item(struct dataset *d, const char *image, const char *mask, doub
     return 0;
 }
 
-/* ---- scanning
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- scanning */
 
 static bool is_picture_name(const char *name)
 {
@@ -268,8 +266,7 @@ int dataset_add(struct dataset *d, const char *dir, double weight, struct err *e
     return rc;
 }
 
-/* ---- splitting
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- splitting */
 
 static uint64_t fnv1a(uint64_t h, const void *data, size_t len)
 {
@@ -369,8 +366,7 @@ uint64_t dataset_fingerprint(const struct dataset *d)
     return h;
 }
 
-/* ---- pictures
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- pictures */
 
 /* Under the lock: makes the slot table as long as the item list, which only grows between runs. */
 static bool slots_ready(struct dataset_cache *c, size_t n)

@@ -39,8 +39,7 @@ struct shot {
     uint64_t noise_seed;
 };
 
-/* ---- where things are
- * ------------------------------------------------------------------------------------------------ */
+/* ---- where things are */
 
 struct box {
     int x0, y0, x1, y1; /* half open */
@@ -143,8 +142,7 @@ static bool cut_by_border(const struct picture *p)
     return n * 50 > p->width_px + p->height_px;
 }
 
-/* ---- planning
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- planning */
 
 static void random_bend(struct pose *p, double strength, struct rng *r)
 {
@@ -323,8 +321,7 @@ void shot_free(struct shot *s)
     free(s);
 }
 
-/* ---- drawing
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- drawing */
 
 static void paste_object(const struct shot *s, double t, int size, float *rgb, float *mask, float *scratch)
 {
