@@ -56,13 +56,13 @@ struct fgplg_norm {
 
 /*
  * out (7,size,size). rgb may have another size than the sides; everything is resampled to size x size (area average
- * when shrinking, bilinear when growing; magnitudes are relative, so they do not change). ERR_NOMEM; ERR_INVALID when
- * rgb is not RGB or the two sides differ in size.
+ * when shrinking, bilinear when growing, core/kernel/resample.h; magnitudes are relative, so they do not change).
+ * ERR_NOMEM; ERR_INVALID when rgb is not RGB or the two sides differ in size.
  */
 int fgplg_input(const struct flow_image *rgb, const struct fgplg_side sides[2], enum fgplg_style style,
                 const struct fgplg_norm *norm, int size, float *out, struct err *e);
 
-/* Resamples a float plane as fgplg_input does: area average when shrinking, bilinear when growing, per axis. */
+/* Resamples a float plane as fgplg_input does (core/kernel/resample.h). ERR_NOMEM, ERR_INVALID for impossible sizes. */
 int plane_resample(const float *src, int src_w, int src_h, float *dst, int dst_w, int dst_h, struct err *e);
 
 #ifdef __cplusplus
