@@ -11,8 +11,8 @@
  * saw no change for the lease time on its own monotonic clock. So a jumping clock neither kills a live job nor keeps a
  * dead one.
  *
- * Errors every call can return: ERR_IO (database), ERR_FULL (disk), ERR_BUSY (locked for longer than the timeout),
- * ERR_NETWORK (PostgreSQL away; the next call reconnects), ERR_NOMEM. Others are named at the call.
+ * Errors every call can return: ERR_IO (database), ERR_CORRUPT, ERR_FULL (disk), ERR_BUSY (locked for longer than the
+ * timeout), ERR_NETWORK (PostgreSQL away; the next call reconnects), ERR_NOMEM. Others are named at the call.
  *
  * Records own their strings: *_fini() frees them (a zeroed record is fine). On error an output record is left zeroed.
  */
@@ -26,45 +26,34 @@
 #include "core/base/err.h"
 #include "core/base/hash.h"
 #include "core/store/blob.h"
+#include "core/store/columns.h"
 
 struct store;
 
 /* ---- records -------------------------------------------------------------------------------------------------------
  */
 
-#define TEXT(name) char *name;
-#define INT(name) int64_t name;
-#define REAL(name) double name;
-#define EXPR(type, name, sql) type(name)
+/* Members, with their meaning, stand in columns.h. */
+#define STORE_TEXT(name) char *name;
+#define STORE_INT(name) int64_t name;
+#define STORE_REAL(name) double name;
+#define STORE_COUNT(name, sql) int64_t name;
 
 struct job {
-#define JOB_COLUMNS
-#include "core/store/columns.def"
-#undef JOB_COLUMNS
+    JOB_COLUMNS(STORE_TEXT, STORE_INT, STORE_REAL, STORE_COUNT)
 };
 
 struct clip_record {
-#define CLIP_COLUMNS
-#include "core/store/columns.def"
-#undef CLIP_COLUMNS
+    CLIP_COLUMNS(STORE_TEXT, STORE_INT, STORE_REAL, STORE_COUNT)
 };
 
 struct job_event {
-#define EVENT_COLUMNS
-#include "core/store/columns.def"
-#undef EVENT_COLUMNS
+    EVENT_COLUMNS(STORE_TEXT, STORE_INT, STORE_REAL, STORE_COUNT)
 };
 
 struct worker_record {
-#define WORKER_COLUMNS
-#include "core/store/columns.def"
-#undef WORKER_COLUMNS
+    WORKER_COLUMNS(STORE_TEXT, STORE_INT, STORE_REAL, STORE_COUNT)
 };
-
-#undef TEXT
-#undef INT
-#undef REAL
-#undef EXPR
 
 void job_fini(struct job *j);
 void clip_record_fini(struct clip_record *c);
@@ -210,6 +199,8 @@ int job_progress(struct store *s, const struct job_lease *l, int64_t done, int64
                  struct err *e); /* heartbeats too */
 int job_log(struct store *s, const struct job_lease *l, const char *data_json,
             struct err *e); /* a "log" event; heartbeats too */
+/* What a job needs across attempts (a training checkpoint) stands in jobs/{id}/NAME/ with a NAME that is no number: it
+ * lives as long as the job, while jobs/{id}/{epoch}/ goes with its attempt. */
 /* running -> succeeded; makes jobs/{id}/{epoch}/ the job's outputs, with `outputs_json` (an object) describing them. */
 int job_publish(struct store *s, const struct job_lease *l, const char *outputs_json, struct err *e);
 /* Ends the attempt with a reason: back to the queue when `retry` and an attempt is left, else failed. *requeued may be
@@ -242,7 +233,8 @@ int job_events(struct store *s, const char *job_id, int64_t after, int limit, st
 
 /* Puts the file at `path` into `b` as clips/<sha256> and records it (fields of `c`: tenant, name, frames .. codec,
  * expires_ms; the rest is filled in). The same content of the same tenant gives the clip that exists (*existed = true,
- * may be NULL). With `move`, path is consumed on success. */
+ * may be NULL), with the later of the two expiries. With `move`, path is consumed on success (and may be on failure).
+ */
 int clip_add(struct store *s, struct blobs *b, const char *path, bool move, const struct clip_record *c,
              struct clip_record *out, bool *existed, struct err *e);
 int clip_get(struct store *s, const char *id, struct clip_record *out, struct err *e); /* ERR_NOTFOUND */
@@ -276,9 +268,10 @@ struct store_sweep {
     int64_t blobs;                 /* blobs of removed records */
     int64_t orphans, orphan_bytes; /* blobs no record knows (torn writes, late workers); only with `deep` */
 };
-/* Removes expired jobs, unused expired clips and long-gone workers, then blobs nobody refers to any more. `deep` also
- * walks all blobs and removes those older than grace_ms without a record. Safe beside everything else; one process at a
- * time does the work. */
+/* Removes expired jobs, unused expired clips and long-gone workers, then blobs nobody refers to any more: those of
+ * ended attempts and removed jobs at once, content-addressed ones grace_ms after their last record went. `deep` also
+ * walks all blobs and removes those older than grace_ms without a record. grace_ms must be longer than storing one clip
+ * can take (an hour). Safe beside everything else. */
 int store_sweep(struct store *s, struct blobs *b, bool deep, int64_t grace_ms, struct store_sweep *out, struct err *e);
 
 struct store_counts {

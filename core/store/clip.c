@@ -1,0 +1,165 @@
+/*
+ * clip: stored clips. The bytes live once under clips/<sha256>, whoever uploaded them; a record belongs to a tenant.
+ *
+ * Blob first, record second, so that a record always has its bytes; a crash in between leaves an orphan for the deep
+ * sweep. What keeps a sweep from removing the blob between the two: it leaves alone what is younger than its grace
+ * time, a put makes the blob young, and reserve() takes back a removal that is queued. Should all that take longer than
+ * the grace time, the insert sees that the blob is gone and says ERR_BUSY.
+ */
+#include "core/store/job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+
+void clip_key(const struct clip_record *c, char out[CLIP_KEY_SIZE])
+{
+    snprintf(out, CLIP_KEY_SIZE, "clips/%s", c->sha256);
+}
+
+/* Takes back a queued removal: 1 a record has the blob already, 0 it must be put. */
+static int reserve(struct store *s, const char *key, struct err *e)
+{
+    struct tx t;
+    int rc = tx_begin(s, true, &t, e);
+    if (rc)
+        return rc;
+    rc = t.db->drv->lock(t.db, key, true, e);
+    int64_t n = rc < 0 ? rc : db_run(t.db, "DELETE FROM blob_gc WHERE key = ?1", DB_ARGS(db_t(key)), e);
+    rc = n < 0 ? (int)n : blob_referenced(t.db, key, e);
+    return tx_end(&t, rc, e);
+}
+
+/* 0 new, 1 it was there. */
+static int insert_locked(struct db *db, struct blobs *b, const char *sha256, int64_t bytes, const struct clip_record *c,
+                         struct clip_record *out, struct err *e)
+{
+    char id[ID_SIZE], key[CLIP_KEY_SIZE];
+    id_new(id);
+    snprintf(key, sizeof(key), "clips/%s", sha256);
+    int rc = db->drv->lock(db, key, true, e);
+    if (rc >= 0)
+        rc = blob_exists(b, key, e);
+    if (rc <= 0)
+        return rc ? rc : err_set(e, ERR_BUSY, "the clip was removed while it was stored");
+    const char *tenant = c->tenant ? c->tenant : "";
+    int64_t made =
+        db_run(db,
+               "INSERT INTO clips (id, tenant, sha256, name, frames, width, height, fps, duration_s, codec, bytes,"
+               " created_ms, expires_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+               " ON CONFLICT (tenant, sha256) DO UPDATE SET expires_ms = CASE WHEN clips.expires_ms = 0 OR"
+               " excluded.expires_ms = 0 THEN 0 WHEN excluded.expires_ms > clips.expires_ms THEN excluded.expires_ms"
+               " ELSE clips.expires_ms END",
+               DB_ARGS(db_t(id), db_t(tenant), db_t(sha256), db_t(c->name), db_i(c->frames), db_i(c->width),
+                       db_i(c->height), db_r(c->fps), db_r(c->duration_s), db_t(c->codec), db_i(bytes),
+                       db_i(clock_wall_ms()), db_i(c->expires_ms)),
+               e);
+    if (made < 0)
+        return (int)made;
+    rc = record_one(db, &record_clip, "SELECT " COLUMNS_OF(CLIP) " FROM clips WHERE tenant = ?1 AND sha256 = ?2",
+                    DB_ARGS(db_t(tenant), db_t(sha256)), out, e);
+    if (rc == 1)
+        return strcmp(out->id, id) == 0 ? 0 : 1;
+    return rc < 0 ? rc : err_set(e, ERR_INTERNAL, "the clip was not inserted");
+}
+
+int clip_add(struct store *s, struct blobs *b, const char *path, bool move, const struct clip_record *c,
+             struct clip_record *out, bool *existed, struct err *e)
+{
+    memset(out, 0, sizeof(*out));
+    char sha256[SHA256_HEX_SIZE], key[CLIP_KEY_SIZE];
+    int64_t bytes = fs_size(path);
+    int rc = bytes < 0 ? err_set(e, ERR_NOTFOUND, "%s: not a readable file", path) : sha256_file_hex(path, sha256, e);
+    if (rc)
+        return rc;
+    snprintf(key, sizeof(key), "clips/%s", sha256);
+    int have = reserve(s, key, e);
+    rc = have < 0 ? have : have ? 0 : blob_put_file(b, key, path, move, e);
+    struct tx t;
+    if (!rc)
+        rc = tx_begin(s, true, &t, e);
+    if (!rc)
+        rc = tx_end(&t, insert_locked(t.db, b, sha256, bytes, c, out, e), e);
+    if (rc < 0) {
+        clip_record_fini(out);
+        return err_wrap(e, "storing the clip");
+    }
+    if (move && have)
+        unlink(path);
+    if (existed)
+        *existed = rc == 1;
+    return 0;
+}
+
+int clip_get(struct store *s, const char *id, struct clip_record *out, struct err *e)
+{
+    memset(out, 0, sizeof(*out));
+    struct tx t;
+    int rc = tx_begin(s, false, &t, e);
+    if (rc)
+        return rc;
+    rc = record_one(t.db, &record_clip, "SELECT " COLUMNS_OF(CLIP) " FROM clips WHERE id = ?1", DB_ARGS(db_t(id)), out,
+                    e);
+    if (rc == 0)
+        rc = err_set(e, ERR_NOTFOUND, "no clip %s", id);
+    rc = tx_end(&t, rc, e);
+    return rc < 0 ? rc : 0;
+}
+
+int clip_list(struct store *s, const char *tenant, const char *cursor, int limit, struct clip_list *out, struct err *e)
+{
+    *out = (struct clip_list){0};
+    if (cursor && !id_valid(cursor))
+        return err_set(e, ERR_INVALID, "not a cursor of this list");
+    limit = limit < 1 ? 1 : limit > 1000 ? 1000 : limit;
+    struct tx t;
+    int rc = tx_begin(s, false, &t, e);
+    if (rc)
+        return rc;
+    void *items;
+    rc = record_list(
+        t.db, &record_clip,
+        "SELECT " COLUMNS_OF(CLIP) " FROM clips WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR id < ?2)"
+                                   " ORDER BY id DESC LIMIT ?3",
+        DB_ARGS(db_t(tenant), db_t(cursor), db_i(limit + 1)), &items, &out->n, e);
+    out->items = items;
+    rc = tx_end(&t, rc, e);
+    if (!rc && out->n > (size_t)limit) {
+        clip_record_fini(&out->items[--out->n]);
+        out->next_cursor = strdup(out->items[out->n - 1].id);
+        if (!out->next_cursor)
+            rc = err_set(e, ERR_NOMEM, "out of memory for a list");
+    }
+    if (rc)
+        clip_list_fini(out);
+    return rc;
+}
+
+static int delete_locked(struct db *db, const char *id, struct err *e)
+{
+    struct clip_record c;
+    int rc = record_one(db, &record_clip, "SELECT " COLUMNS_OF(CLIP) " FROM clips WHERE id = ?1 {lock}",
+                        DB_ARGS(db_t(id)), &c, e);
+    if (rc != 1)
+        return rc < 0 ? rc : err_set(e, ERR_NOTFOUND, "no clip %s", id);
+    if (c.refs > 0) {
+        rc = err_set(e, ERR_CONFLICT, "clip %s is used by %lld unfinished jobs or projects", id, (long long)c.refs);
+    } else {
+        char key[CLIP_KEY_SIZE];
+        clip_key(&c, key);
+        int64_t n = db_run(db, "DELETE FROM clips WHERE id = ?1", DB_ARGS(db_t(id)), e);
+        rc = n < 0 ? (int)n : gc_add(db, key, clock_wall_ms(), e);
+    }
+    clip_record_fini(&c);
+    return rc;
+}
+
+int clip_delete(struct store *s, const char *id, struct err *e)
+{
+    struct tx t;
+    int rc = tx_begin(s, true, &t, e);
+    return rc ? rc : tx_end(&t, delete_locked(t.db, id, e), e);
+}
