@@ -260,7 +260,7 @@ static bool ends_with(const char *s, const char *end)
 /* What published checkpoints carry and no network uses. */
 static bool unused(const char *name)
 {
-    return ends_with(name, ".num_batches_tracked") || strstr(name, "resnet.fc.") != NULL;
+    return ends_with(name, ".num_batches_tracked") || strstr(name, "resnet.fc.") || strncmp(name, "flownet.", 8) == 0;
 }
 
 int net_check(const struct net_arch *a, const struct weights *w, bool allow_extra, struct err *e)
@@ -275,6 +275,8 @@ int net_check(const struct net_arch *a, const struct weights *w, bool allow_extr
             rc = err_set(e, ERR_INVALID, "not %s weights: %s is missing", a->name, p.v[i].name);
         else if (!same_shape(&p.v[i], t))
             rc = refuse_shape(&p.v[i], t, p.v[i].name, e);
+        else if (tensor_dtype_of(t) != TENSOR_F32)
+            rc = err_set(e, ERR_INVALID, "%s does not hold floating-point numbers", p.v[i].name);
     }
     qsort(p.v, p.n, sizeof(*p.v), by_name);
     for (size_t i = 0; !rc && !allow_extra && i < weights_count(w); i++)

@@ -46,10 +46,18 @@ int model_open_as(const char *path, const char *arch, struct tensor_device dev, 
 void model_close(struct model *m); /* NULL is fine; detectors must be freed before */
 
 const struct model_info *model_info(const struct model *m);
-/* As they were in the file, float32. */
-const struct weights *model_weights(const struct model *m);
-/* Batch norms folded, made at the first call; NULL with e set on failure. Not for two threads at once. */
+/* The weights as they were in the file, in float32, and the same network with its batch norms folded. Both are made
+ * when first asked for and live until model_trim or model_close; NULL with e set on failure. Not for two threads at
+ * once. */
+const struct weights *model_weights(struct model *m, struct err *e);
 const struct weights *model_folded(struct model *m, struct err *e);
+/* Frees both: a captured network holds its own packed copy. They are read again when asked for again. */
+void model_trim(struct model *m);
+
+/* Writes a bare file that names its architecture. Only the architecture's own tensors are stored; w is checked first.
+ */
+int model_save_weights(const struct net_arch *a, const char *path, const struct weights *w, enum tensor_dtype dt,
+                       struct err *e);
 
 struct model_meta {
     const char *name, *version;
