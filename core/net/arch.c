@@ -356,3 +356,18 @@ int net_transfer(const struct net_arch *a, struct weights *to, const struct weig
     net_params_free(&p);
     return rc;
 }
+
+bool net_is_backbone(const struct net_arch *a, const struct weights *w)
+{
+    struct net_params p;
+    bool own = false, known = false;
+    if (net_params(a, &p, NULL))
+        return false;
+    qsort(p.v, p.n, sizeof(*p.v), by_name);
+    for (size_t i = 0; i < weights_count(w); i++) {
+        own = own || find(&p, weights_name(w, i));
+        known = known || recognise(a, &p, weights_name(w, i));
+    }
+    net_params_free(&p);
+    return known && !own;
+}

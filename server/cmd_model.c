@@ -1,0 +1,309 @@
+/*
+ * salient model import|info|run: bring published or trained weights into the project's form, look at them, and run the
+ * bare network on a .npy array. All checks live in core/net; here is only the command line.
+ */
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/fs.h"
+#include "core/base/opt.h"
+#include "core/base/par.h"
+#include "core/kernel/frame_in.h"
+#include "core/net/model.h"
+#include "core/net/npy.h"
+#include "core/net/plan.h"
+#include "server/commands.h"
+
+#define INPUT_MAX_BYTES ((size_t)4 << 30)
+
+static int fail(const char *what, const struct err *e)
+{
+    fprintf(stderr, "salient model %s: %s\n", what, e->msg);
+    return 1;
+}
+
+static int set_up(const char *device, int64_t threads, struct tensor_device *dev, struct err *e)
+{
+    if (threads < 0 || threads > 256)
+        return err_set(e, ERR_INVALID, "--threads takes 0 to 256");
+    int n = threads ? (int)threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    par_init(n < 1 ? 1 : n);
+    tensor_set_threads(n < 1 ? 1 : n);
+    return tensor_device_parse(device, dev, e);
+}
+
+/* ---- import
+ * -------------------------------------------------------------------------------------------------------------- */
+
+struct import_opts {
+    const char *arch, *out, *device;
+    int64_t threads, seed;
+    bool half;
+};
+
+/* An ImageNet backbone: fills its part of the network; the seed gives the rest. */
+static int grow_backbone(const struct net_arch *a, struct weights *to, const struct weights *from, uint64_t seed,
+                         struct err *e)
+{
+    size_t copied;
+    int rc = net_init(a, to, seed, e);
+    if (!rc)
+        rc = net_transfer(a, to, from, &copied, e);
+    if (!rc)
+        fprintf(stderr,
+                "salient model import: %zu of %zu tensors come from the backbone, seed %" PRIu64 " made the others\n",
+                copied, weights_count(to), seed);
+    return rc;
+}
+
+static int import_file(const char *path, const struct import_opts *o, struct err *e)
+{
+    const struct net_arch *a;
+    struct tensor_device dev;
+    int rc = net_arch_parse(o->arch, &a, e);
+    if (rc || (rc = set_up(o->device, o->threads, &dev, e)))
+        return rc;
+    struct scope *s = scope_new(NULL, dev);
+    struct weights *from = s ? weights_new(s) : NULL, *grown = s ? weights_new(s) : NULL;
+    rc = from && grown ? weights_load(from, path, e) : err_set(e, ERR_NOMEM, "%s", path);
+    const struct weights *w = from;
+    if (!rc && net_is_backbone(a, from)) {
+        rc = grow_backbone(a, grown, from, (uint64_t)o->seed, e);
+        w = grown;
+    }
+    if (!rc)
+        rc = net_check(a, w, false, e);
+    if (rc)
+        err_wrap(e, "%s", path);
+    else
+        rc = model_save_weights(a, o->out, w, o->half ? TENSOR_F16 : TENSOR_F32, e);
+    weights_free(grown);
+    weights_free(from);
+    scope_free(s);
+    return rc;
+}
+
+static int cmd_import(int argc, char **argv)
+{
+    struct import_opts o = {.device = "cpu", .seed = 1};
+    const struct opt opts[] = {
+        {"arch", 0, OPT_STR, &o.arch, "NAME", "rcrnet-r50, fgplg-r50, rcrnet-lite or fgplg-lite"},
+        {"output", 'o', OPT_STR, &o.out, "FILE", "the .safetensors file to write"},
+        {"half", 0, OPT_BOOL, &o.half, NULL, "store 16-bit floats"},
+        {"seed", 0, OPT_INT, &o.seed, "N", "seed of what a bare backbone does not hold"},
+        {"device", 0, OPT_STR, &o.device, "DEVICE", "cpu, cuda, cuda:N or auto"},
+        {"threads", 0, OPT_INT, &o.threads, "N", "0: all cores"},
+        {0},
+    };
+    const struct opt_cmd cmd = {
+        "salient model import", "FILE --arch NAME -o OUT.safetensors",
+        "Checks a checkpoint (.pth of either format, or .safetensors) against an architecture and "
+        "writes it as .safetensors. A bare ImageNet backbone is accepted too.",
+        opts, NULL};
+    const char *pos[1];
+    size_t n;
+    struct err e;
+    int rc = opt_parse(&cmd, argc, argv, pos, 1, &n, &e);
+    if (rc)
+        return rc == 1 ? 0 : fail("import", &e);
+    if (n != 1 || !o.arch || !o.out) {
+        err_set(&e, ERR_INVALID, "needs a FILE, --arch and -o");
+        return fail("import", &e);
+    }
+    return import_file(pos[0], &o, &e) ? fail("import", &e) : 0;
+}
+
+/* ---- info
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+static int print_info(const char *name, const char *arch, const char *models, bool json, struct err *e)
+{
+    char path[FS_PATH_MAX];
+    struct model *m;
+    struct tensor_device cpu = {.type = TENSOR_CPU};
+    int rc = model_find(name, models, path, e);
+    if (rc || (rc = model_open_as(path, arch, cpu, &m, e)))
+        return rc;
+    const struct model_info *i = model_info(m);
+    if (json && i->json) {
+        puts(i->json);
+    } else {
+        printf("name         %s\nversion      %s\narchitecture %s\n", i->name, i->version[0] ? i->version : "-",
+               i->arch->name);
+        printf("input        %d channels, %d x %d, clips of %d\n", i->arch->in_channels, i->input_px, i->input_px,
+               i->clip_length);
+        printf("normalise    mean %.6g %.6g %.6g, std %.6g %.6g %.6g\n", (double)i->mean[0], (double)i->mean[1],
+               (double)i->mean[2], (double)i->std[0], (double)i->std[1], (double)i->std[2]);
+        printf("values       %" PRId64 "\nbytes        %" PRId64 "\nsha256       %s\n", i->params, i->bytes, i->sha256);
+    }
+    model_close(m);
+    return 0;
+}
+
+static int cmd_info(int argc, char **argv)
+{
+    const char *arch = NULL, *models = NULL;
+    bool json = false;
+    const struct opt opts[] = {
+        {"arch", 0, OPT_STR, &arch, "NAME", "architecture of a file that does not say"},
+        {"models", 0, OPT_STR, &models, "DIR", "where models are looked up by name"},
+        {"json", 0, OPT_BOOL, &json, NULL, "print model.json as it is"},
+        {0},
+    };
+    const struct opt_cmd cmd = {"salient model info", "MODEL",
+                                "Opens a model (a folder, a file, or NAME[@VERSION]), checks it and says what it is.",
+                                opts, NULL};
+    const char *pos[1];
+    size_t n;
+    struct err e;
+    int rc = opt_parse(&cmd, argc, argv, pos, 1, &n, &e);
+    if (rc)
+        return rc == 1 ? 0 : fail("info", &e);
+    if (n != 1) {
+        err_set(&e, ERR_INVALID, "needs one MODEL");
+        return fail("info", &e);
+    }
+    return print_info(pos[0], arch, models, json, &e) ? fail("info", &e) : 0;
+}
+
+/* ---- run
+ * ----------------------------------------------------------------------------------------------------------------- */
+
+struct run_opts {
+    const char *arch, *models, *input, *output, *head, *device;
+    int64_t threads;
+};
+
+/* The network input (N,C,H,W) of an array: uint8 (T,H,W,3) is normalised at its own size, float32 (N,C,H,W) stays. */
+static int prepare(const struct model_info *i, struct npy *a, struct plan_shape *shape, float **in, struct err *e)
+{
+    int channels = i->arch->in_channels;
+    bool bytes = a->type == NPY_U8;
+    if (a->ndim != 4 || a->shape[bytes ? 3 : 1] != channels)
+        return err_set(e, ERR_INVALID, "--input must be uint8 (T,H,W,3) or float32 (N,%d,H,W)", channels);
+    int64_t n = a->shape[0], h = a->shape[bytes ? 1 : 2], w = a->shape[bytes ? 2 : 3];
+    if (n < 1 || n > 1024 || h < 1 || w < 1 || h > 8192 || w > 8192)
+        return err_set(e, ERR_INVALID, "--input holds %" PRId64 " frames of %" PRId64 " x %" PRId64, n, w, h);
+    shape->frames = (int)n;
+    shape->height = (int)h;
+    shape->width = (int)w;
+    if (!bytes) {
+        *in = a->data;
+        a->data = NULL;
+        return 0;
+    }
+    size_t pixels = (size_t)h * (size_t)w;
+    struct frame_in f = {0};
+    *in = malloc((size_t)n * 3 * pixels * sizeof(float));
+    int rc =
+        *in ? frame_in_init(&f, 3, (int)w, (int)h, (int)w, (int)h, i->mean, i->std, e) : err_set(e, ERR_NOMEM, "input");
+    for (size_t t = 0; !rc && t < (size_t)n; t++)
+        rc = frame_in_run(&f, (const uint8_t *)a->data + t * 3 * pixels, (ptrdiff_t)w * 3, *in + t * 3 * pixels, e);
+    frame_in_fini(&f);
+    return rc;
+}
+
+static int forward(struct model *m, struct plan_shape shape, float *in, const char *output, struct err *e)
+{
+    struct plan *p = NULL;
+    int64_t dims[4] = {shape.frames, 1, shape.height, shape.width};
+    float *logits = malloc((size_t)shape.frames * (size_t)shape.height * (size_t)shape.width * sizeof(float));
+    int rc = logits ? plan_new(m, shape, &p, e) : err_set(e, ERR_NOMEM, "logits");
+    if (!rc)
+        rc = plan_run(p, in, logits, e);
+    if (!rc)
+        rc = npy_write_f32(output, logits, 4, dims, e);
+    plan_free(p);
+    free(logits);
+    return rc;
+}
+
+static int run_model(const char *name, const struct run_opts *o, struct err *e)
+{
+    char path[FS_PATH_MAX];
+    struct tensor_device dev;
+    struct model *m = NULL;
+    struct npy a = {0};
+    float *in = NULL;
+    struct plan_shape shape = {0};
+    int rc = set_up(o->device, o->threads, &dev, e);
+    if (rc || (rc = model_find(name, o->models, path, e)) || (rc = model_open_as(path, o->arch, dev, &m, e)) ||
+        (rc = npy_read(o->input, INPUT_MAX_BYTES, &a, e)) || (rc = prepare(model_info(m), &a, &shape, &in, e)))
+        goto out;
+    shape.video = o->head ? strcmp(o->head, "video") == 0 : model_info(m)->arch->has_video;
+    rc = forward(m, shape, in, o->output, e);
+out:
+    free(in);
+    npy_free(&a);
+    model_close(m);
+    return rc;
+}
+
+static int cmd_run(int argc, char **argv)
+{
+    struct run_opts o = {.device = "cpu"};
+    const struct opt opts[] = {
+        {"input", 'i', OPT_STR, &o.input, "X.npy",
+         "uint8 (T,H,W,3), normalised first, or float32 (N,C,H,W), taken as it is"},
+        {"output", 'o', OPT_STR, &o.output, "Y.npy", "float32 logits (T,1,H,W) at the input's size"},
+        {"head", 0, OPT_STR, &o.head, "video|image",
+         "with the temporal module over the whole array, or each frame alone"},
+        {"arch", 0, OPT_STR, &o.arch, "NAME", "architecture of a file that does not say"},
+        {"models", 0, OPT_STR, &o.models, "DIR", "where models are looked up by name"},
+        {"device", 0, OPT_STR, &o.device, "DEVICE", "cpu, cuda, cuda:N or auto"},
+        {"threads", 0, OPT_INT, &o.threads, "N", "0: all cores"},
+        {0},
+    };
+    const struct opt_cmd cmd = {
+        "salient model run", "MODEL --input X.npy --output Y.npy",
+        "Runs the bare network on an array: no resizing, no sigmoid. The head is video where the "
+        "architecture has one.",
+        opts, NULL};
+    const char *pos[1];
+    size_t n;
+    struct err e;
+    int rc = opt_parse(&cmd, argc, argv, pos, 1, &n, &e);
+    if (rc)
+        return rc == 1 ? 0 : fail("run", &e);
+    if (n != 1 || !o.input || !o.output)
+        rc = err_set(&e, ERR_INVALID, "needs a MODEL, --input and --output");
+    else if (o.head && strcmp(o.head, "video") != 0 && strcmp(o.head, "image") != 0)
+        rc = err_set(&e, ERR_INVALID, "--head is video or image, not '%.40s'", o.head);
+    else
+        rc = run_model(pos[0], &o, &e);
+    return rc ? fail("run", &e) : 0;
+}
+
+/* ---- dispatch
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static void usage(FILE *out)
+{
+    fputs("usage: salient model import|info|run ...\n\n"
+          "  import  check a checkpoint and write it as .safetensors\n"
+          "  info    open a model, check it and say what it is\n"
+          "  run     run the bare network on a .npy array\n\n"
+          "`salient model import --help` describes one.\n",
+          out);
+}
+
+int cmd_model(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } verbs[] = {{"import", cmd_import}, {"info", cmd_info}, {"run", cmd_run}};
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        usage(stdout);
+        return 0;
+    }
+    for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
+        if (strcmp(argv[1], verbs[i].name) == 0)
+            return verbs[i].run(argc - 1, argv + 1);
+    usage(stderr);
+    return 1;
+}
