@@ -100,6 +100,9 @@ int net_check(const struct net_arch *a, const struct weights *w, bool allow_extr
 int net_transfer(const struct net_arch *a, struct weights *to, const struct weights *from, size_t *n_copied,
                  struct err *e);
 
+/* True when nothing of `w` has this project's names, but some of it is recognised as the backbone of `a`. */
+bool net_is_backbone(const struct net_arch *a, const struct weights *w);
+
 /* ---- forward */
 
 enum net_bn {
