@@ -25,7 +25,8 @@
 
 #define METRIC_THRESHOLDS 256
 
-/* ---- names */
+/* ---- names ---------------------------------------------------------------------------------------------------------
+ */
 
 enum metric_id {
 #define METRIC(id, name, better, what) METRIC_##id,
@@ -40,7 +41,8 @@ bool metric_lower_is_better(enum metric_id id);
 /* The id of a name, or -1. */
 int metric_find(const char *name, size_t len);
 
-/* ---- one frame */
+/* ---- one frame -----------------------------------------------------------------------------------------------------
+ */
 
 enum metric_cut {
     METRIC_CUT_U8,     /* trunc(255 p) >= t, as PySODMetrics */
@@ -77,7 +79,7 @@ struct metric_frame {
     int64_t gt_pixels;    /* foreground of the ground truth */
 };
 
-struct metric_scratch; /* working memory of one thread, grown to the largest frame seen */
+struct metric_scratch;                           /* working memory of one thread, grown to the largest frame seen */
 struct metric_scratch *metric_scratch_new(void); /* NULL when out of memory */
 void metric_scratch_free(struct metric_scratch *s);
 
@@ -86,7 +88,8 @@ void metric_scratch_free(struct metric_scratch *s);
 int metric_frame(struct metric_scratch *s, const struct metric_image *pred, const struct metric_image *gt,
                  const struct metric_opts *o, struct metric_frame *out, struct err *e);
 
-/* ---- sequences */
+/* ---- sequences -----------------------------------------------------------------------------------------------------
+ */
 
 /* DAVIS statistics of the per-frame values of one sequence, in order, as davis2017-evaluation: NaN values are left out
  * of the mean; recall is the share > 0.5; decay is the mean of the first of four bins minus that of the last, bins
@@ -98,16 +101,17 @@ struct metric_stats {
 struct metric_stats metric_stats(const double *v, size_t n);
 
 /*
- * Temporal stability, after the T measure of DAVIS 2016: how much the shape of the predicted mask's contour changes from
- * a frame to the next, 0 (not at all) to 1. Lower is better. Motion and slow deformation cost little, flicker much.
- * Each contour point is described by a shape context (Belongie et al., PAMI 2002: 12 angles x 5 radii 1/8..2 of the mean
- * point distance), points of consecutive contours are matched by dynamic time warping, realigned once at the cheapest
- * pair, reduced to one-to-one pairs, and T is the mean chi-square distance of the pairs. As there, frames without a
- * contour give NaN and are left out of means. It differs from DAVIS in how a contour is sampled: 100 points equidistant
- * along the pixel edges in place of a simplified polygon with points at most 3 px apart. No optical flow is involved.
+ * Temporal stability, after the T measure of DAVIS 2016: how much the shape of the predicted mask's contour changes
+ * from a frame to the next, 0 (not at all) to 1. Lower is better. Motion and slow deformation cost little, flicker
+ * much. Each contour point is described by a shape context (Belongie et al., PAMI 2002: 12 angles x 5 radii 1/8..2 of
+ * the mean point distance), points of consecutive contours are matched by dynamic time warping, realigned once at the
+ * cheapest pair, reduced to one-to-one pairs, and T is the mean chi-square distance of the pairs. As there, frames
+ * without a contour give NaN and are left out of means. It differs from DAVIS in how a contour is sampled: 100 points
+ * equidistant along the pixel edges in place of a simplified polygon with points at most 3 px apart. No optical flow is
+ * involved.
  */
 struct metric_shape {
-    int n;                                      /* 0 or METRIC_CONTOUR_POINTS */
+    int n;                                    /* 0 or METRIC_CONTOUR_POINTS */
     float bin[METRIC_CONTOUR_POINTS][12 * 5]; /* normalised histograms */
 };
 void metric_shape(const struct metric_contour *c, struct metric_shape *out);

@@ -1,0 +1,257 @@
+/*
+ * One frame: masks, bounding box, centroid and histograms in two passes, then each metric from what it needs.
+ * Invariants: s->gt and s->bin are packed w*h planes of 0 and 1 when a metric starts.
+ */
+#include "core/metric/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct metric_opts metric_opts_default = {
+    .gt_above = 128, .pred_from = 128, .minmax = true, .cut = METRIC_CUT_U8, .boundary_tolerance = 0.008};
+
+enum { LOWER, HIGHER };
+static const struct {
+    const char *name, *what;
+    int better;
+} names[METRIC_COUNT] = {
+#define METRIC(id, name, better, what) [METRIC_##id] = {#name, what, better},
+#include "core/metric/metric.def"
+#undef METRIC
+};
+
+const char *metric_name(enum metric_id id)
+{
+    return names[id].name;
+}
+
+const char *metric_what(enum metric_id id)
+{
+    return names[id].what;
+}
+
+bool metric_lower_is_better(enum metric_id id)
+{
+    return names[id].better == LOWER;
+}
+
+int metric_find(const char *name, size_t len)
+{
+    for (int i = 0; i < METRIC_COUNT; i++)
+        if (strlen(names[i].name) == len && memcmp(names[i].name, name, len) == 0)
+            return i;
+    return -1;
+}
+
+/* ---- working memory ------------------------------------------------------------------------------------------------
+ */
+
+struct metric_scratch *metric_scratch_new(void)
+{
+    return calloc(1, sizeof(struct metric_scratch));
+}
+
+static void scratch_clear(struct metric_scratch *s)
+{
+    void *all[] = {s->pred,    s->gt,      s->bin,     s->edge[0], s->edge[1], s->reach,  s->above, s->blur,
+                   s->line[0], s->line[1], s->line[2], s->line[3], s->line[4], s->line_f, s->acc};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        free(all[i]);
+    memset(s, 0, sizeof(*s));
+}
+
+void metric_scratch_free(struct metric_scratch *s)
+{
+    if (!s)
+        return;
+    scratch_clear(s);
+    free(s);
+}
+
+/* Room for n pixels in lines of w; the blurred plane has a line more at either end of each axis' margin. */
+static int scratch_fit(struct metric_scratch *s, int w, int h, struct err *e)
+{
+    size_t n = (size_t)w * (size_t)h, lines = (size_t)w + 16;
+    if (n <= s->cap && lines <= s->line_cap)
+        return 0;
+    scratch_clear(s);
+    bool ok = (s->pred = malloc(n)) && (s->gt = malloc(n)) && (s->bin = malloc(n)) && (s->edge[0] = malloc(n)) &&
+              (s->edge[1] = malloc(n)) && (s->reach = malloc(n * sizeof(*s->reach))) &&
+              (s->above = malloc(n * sizeof(*s->above))) && (s->blur = malloc(n * sizeof(*s->blur))) &&
+              (s->line_f = malloc(lines * sizeof(double))) && (s->acc = malloc(lines * sizeof(double)));
+    for (size_t i = 0; ok && i < sizeof(s->line) / sizeof(s->line[0]); i++)
+        ok = (s->line[i] = malloc(lines * sizeof(int32_t))) != NULL;
+    if (!ok) {
+        scratch_clear(s);
+        return err_set(e, ERR_NOMEM, "no memory to measure a frame of %d x %d", w, h);
+    }
+    s->cap = n;
+    s->line_cap = lines;
+    return 0;
+}
+
+/* ---- passes --------------------------------------------------------------------------------------------------------
+ */
+
+struct row {
+    int fg, x0, x1, gt_max, pred_min, pred_max;
+    int64_t sum_x;
+};
+
+METRIC_WIDE
+static void binarise(const uint8_t *in, int w, int from, uint8_t *out, int *lo, int *hi)
+{
+    uint8_t mn = 255, mx = 0;
+    for (int x = 0; x < w; x++) {
+        out[x] = in[x] >= from;
+        mn = in[x] < mn ? in[x] : mn;
+        mx = in[x] > mx ? in[x] : mx;
+    }
+    *lo = mn;
+    *hi = mx;
+}
+
+METRIC_WIDE
+static void row_moments(const uint8_t *g, int w, int *count, int64_t *sum_x)
+{
+    int64_t c = 0, sum = 0;
+    for (int x = 0; x < w; x++) {
+        c += g[x];
+        sum += g[x] ? x : 0;
+    }
+    *count = (int)c;
+    *sum_x = sum;
+}
+
+static void add_row(struct view *v, const uint8_t *g, int y)
+{
+    int count;
+    int64_t sum_x;
+    row_moments(g, v->w, &count, &sum_x);
+    if (count == 0)
+        return;
+    const uint8_t *first = memchr(g, 1, (size_t)v->w), *last = memrchr(g, 1, (size_t)v->w);
+    int x0 = (int)(first - g), x1 = (int)(last - g);
+    if (v->fg == 0) {
+        v->x0 = x0, v->x1 = x1, v->y0 = y;
+    } else {
+        v->x0 = x0 < v->x0 ? x0 : v->x0;
+        v->x1 = x1 > v->x1 ? x1 : v->x1;
+    }
+    v->y1 = y;
+    v->fg += count;
+    v->sum_x += sum_x;
+    v->sum_y += (int64_t)count * y;
+}
+
+/* Masks, extremes, moments. */
+static void pass_masks(struct metric_scratch *s, const struct metric_image *gt, const struct metric_opts *o,
+                       struct view *v, struct metric_frame *out)
+{
+    v->pred_min = 255;
+    for (int y = 0; y < v->h; y++) {
+        int lo, hi;
+        uint8_t *g = s->gt + (size_t)y * (size_t)v->w;
+        binarise(gt->data + (ptrdiff_t)y * gt->stride_bytes, v->w, o->gt_above + 1, g, &lo, &hi);
+        out->gt_max = hi > out->gt_max ? hi : out->gt_max;
+        add_row(v, g, y);
+        binarise(v->pred + (size_t)y * (size_t)v->w, v->w, o->pred_from, s->bin + (size_t)y * (size_t)v->w, &lo, &hi);
+        v->pred_min = lo < v->pred_min ? lo : v->pred_min;
+        v->pred_max = hi > v->pred_max ? hi : v->pred_max;
+    }
+}
+
+/* The quadrants meet behind the centroid: the 0-based mean, halves to even, is the last column of the left ones. */
+static void split_quadrants(struct view *v)
+{
+    v->cx = v->fg ? (int)rint((double)v->sum_x / (double)v->fg) + 1 : v->w;
+    v->cy = v->fg ? (int)rint((double)v->sum_y / (double)v->fg) + 1 : v->h;
+}
+
+/* Four tables in turn, so that runs of one level do not wait for their own counter. */
+static void count_run(const uint8_t *p, const uint8_t *g, int n, uint32_t (*table)[2 * LEVELS])
+{
+    int x = 0;
+    for (; x + 4 <= n; x += 4) {
+        table[0][p[x] | g[x] << 8]++;
+        table[1][p[x + 1] | g[x + 1] << 8]++;
+        table[2][p[x + 2] | g[x + 2] << 8]++;
+        table[3][p[x + 3] | g[x + 3] << 8]++;
+    }
+    for (; x < n; x++)
+        table[0][p[x] | g[x] << 8]++;
+}
+
+static void pass_histograms(struct view *v)
+{
+    for (int half = 0; half < 2; half++) {
+        uint32_t table[2][4][2 * LEVELS];
+        memset(table, 0, sizeof(table));
+        int y0 = half ? v->cy : 0, y1 = half ? v->h : v->cy;
+        for (int y = y0; y < y1; y++) {
+            const uint8_t *p = v->pred + (size_t)y * (size_t)v->w, *g = v->gt + (size_t)y * (size_t)v->w;
+            count_run(p, g, v->cx, table[0]);
+            count_run(p + v->cx, g + v->cx, v->w - v->cx, table[1]);
+        }
+        for (int side = 0; side < 2; side++)
+            for (int i = 0; i < 2 * LEVELS; i++)
+                v->hist[2 * half + side][i >> 8][i & 255] =
+                    table[side][0][i] + table[side][1][i] + table[side][2][i] + table[side][3][i];
+    }
+    for (int g = 0; g < 2; g++)
+        for (int l = 0; l < LEVELS; l++)
+            for (int q = 0; q < QUADRANTS; q++)
+                v->count[g][l] += v->hist[q][g][l];
+}
+
+/* x / 255 and the stretch exactly as written: multiplying by reciprocals would move values across thresholds. */
+static void normalise(struct view *v, bool minmax)
+{
+    double mn = v->pred_min / 255.0, mx = v->pred_max / 255.0;
+    for (int l = 0; l < LEVELS; l++) {
+        v->p[l] = l / 255.0;
+        if (minmax && v->pred_max != v->pred_min)
+            v->p[l] = (v->p[l] - mn) / (mx - mn);
+    }
+}
+
+static const uint8_t *packed(struct metric_scratch *s, const struct metric_image *in)
+{
+    if (in->stride_bytes == in->width_px)
+        return in->data;
+    size_t w = (size_t)in->width_px;
+    for (int y = 0; y < in->height_px; y++)
+        memcpy(s->pred + (size_t)y * w, in->data + (ptrdiff_t)y * in->stride_bytes, w);
+    return s->pred;
+}
+
+int metric_frame(struct metric_scratch *s, const struct metric_image *pred, const struct metric_image *gt,
+                 const struct metric_opts *o, struct metric_frame *out, struct err *e)
+{
+    if (pred->width_px != gt->width_px || pred->height_px != gt->height_px)
+        return err_set(e, ERR_INVALID, "the prediction is %d x %d, the ground truth %d x %d", pred->width_px,
+                       pred->height_px, gt->width_px, gt->height_px);
+    if (gt->width_px < 1 || gt->height_px < 1)
+        return err_set(e, ERR_INVALID, "an image without pixels");
+    int rc = scratch_fit(s, gt->width_px, gt->height_px, e);
+    if (rc)
+        return rc;
+    memset(out, 0, sizeof(*out));
+    struct view v = {.w = gt->width_px,
+                     .h = gt->height_px,
+                     .n = (int64_t)gt->width_px * gt->height_px,
+                     .pred = packed(s, pred),
+                     .gt = s->gt};
+    pass_masks(s, gt, o, &v, out);
+    split_quadrants(&v);
+    pass_histograms(&v);
+    normalise(&v, o->minmax);
+    out->pred_max = v.pred_max;
+    out->gt_pixels = v.fg;
+    metric_saliency(&v, o, out);
+    out->weighted_f = metric_weighted_f(s, &v);
+    metric_regions(s, &v, o->boundary_tolerance, out);
+    metric_contour(s->bin, v.w, v.h, &out->contour);
+    return 0;
+}
