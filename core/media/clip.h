@@ -58,12 +58,14 @@ const struct clip_info *clip_info(const struct clip *c);
  * exact. */
 int clip_next(struct clip *c, struct frame **out, struct err *e);
 /* The n-th decoded picture, exactly; clip_next goes on after it. ERR_NOTFOUND past the end. Going forward decodes what
- * lies between; going back uses the time stamps seen so far to start at a key frame, and checks them. */
+ * lies between; going back uses the time stamps seen so far to start at a key frame, and checks them. After a failure
+ * only seek or close. */
 int clip_seek_frame(struct clip *c, int64_t n, struct frame **out, struct err *e);
 /* Name of a frame that had one (image, zip, folder): relative path without the extension, unique in the clip, safe to
  * append to a directory (no "..", no leading '/'). NULL for video. Lives as long as the clip. */
 const char *clip_frame_name(const struct clip *c, int64_t ordinal);
-/* Frames come from this pool instead of the clip's own, which has no bound. The pool must outlive the clip. */
+/* Video frames come from this pool instead of the clip's own, which has no bound; images are allocated one by one. The
+ * pool must outlive the clip. */
 void clip_use_pool(struct clip *c, struct frame_pool *p);
 void clip_close(struct clip *c); /* NULL is fine; frames may outlive it */
 

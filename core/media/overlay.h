@@ -13,7 +13,7 @@
 
 enum overlay_style {
     OVERLAY_HEAT,   /* the map in heat colours, more opaque where it is higher */
-    OVERLAY_CUTOUT, /* background dimmed by 1 - map */
+    OVERLAY_CUTOUT, /* the background dimmed, more where the map is lower */
 };
 
 struct overlay_opts {

@@ -29,13 +29,13 @@ struct detect_sink {
 struct detect_opts {
     const char *input;
     struct clip_limits limits; /* zeros are defaults */
-    struct model *model;       /* borrowed; not used by anybody else meanwhile */
+    struct model *model;       /* borrowed; not used by anybody else meanwhile. Threads: see net/detector.h */
     int size_px;               /* network input side; 0: the model's own */
-    int threads;               /* of the network; 0: all cores */
     struct detect_sink sink;
     const char
         *overlay_path; /* NULL: no overlay video; else written by overlay.h, complete when detect_run returns 0 */
-    /* After each map: done frames, total 0 while unknown. From the sink's thread. May be NULL. */
+    /* After each map: done frames, and how many there are: a claim until all are decoded, 0 without one. From the
+     * sink's thread. May be NULL. */
     void (*progress)(void *arg, int64_t done, int64_t total);
     void *progress_arg;
     /* Polled at every frame of every stage; true stops the job with ERR_CANCELED. May be called from several threads.
