@@ -29,6 +29,18 @@ static struct sqlite_db *self(struct db *db)
     return (struct sqlite_db *)db;
 }
 
+/* The errno behind an I/O error of the database file or the log: SQLite itself tells only ENOSPC apart. */
+static int last_errno(sqlite3 *h)
+{
+    int in_file = 0, in_log = 0;
+    sqlite3_file *log = NULL;
+    sqlite3_file_control(h, "main", SQLITE_FCNTL_LAST_ERRNO, &in_file);
+    sqlite3_file_control(h, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (log && log->pMethods)
+        log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &in_log);
+    return in_log ? in_log : in_file;
+}
+
 static int code_of(sqlite3 *h, int rc)
 {
     switch (rc & 0xff) {
@@ -48,7 +60,7 @@ static int code_of(sqlite3 *h, int rc)
                    ? ERR_EXISTS
                    : ERR_CONFLICT;
     case SQLITE_IOERR: {
-        int sys = h ? sqlite3_system_errno(h) : 0;
+        int sys = h ? last_errno(h) : 0;
         return sys == ENOSPC || sys == EDQUOT || sys == EFBIG ? ERR_FULL : ERR_IO;
     }
     default:

@@ -97,7 +97,7 @@ static const struct backend backends[] = {
 
 /* ---- small things -------------------------------------------------------------------------------------------------- */
 
-static struct store *open_fresh(const struct store_opts *opts, char url[URL_MAX])
+static inline struct store *open_fresh(const struct store_opts *opts, char url[URL_MAX])
 {
     struct store *s = NULL;
     backend->fresh(url);
