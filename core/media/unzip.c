@@ -259,7 +259,7 @@ static int check_total(const struct unzip *z, struct err *e)
 
 static int load_directory(struct unzip *z, struct err *e)
 {
-    struct directory d;
+    struct directory d = {0};
     int rc = find_directory(z, &d, e);
     if (rc)
         return rc;
