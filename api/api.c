@@ -21,10 +21,14 @@ int api_new(const struct api_config *cfg, struct api **out, struct err *e)
         return err_set(e, ERR_NOMEM, "no memory for the service");
     api->cfg = *cfg;
     api->metrics = metrics_new();
-    if (!api->metrics) {
+    int rc = api->metrics ? 0 : err_set(e, ERR_NOMEM, "no memory for the metrics");
+    if (rc == 0)
+        rc = watch_new(cfg->store, cfg->max_streams, &api->watch, e);
+    if (rc < 0) {
         api_free(api);
-        return err_set(e, ERR_NOMEM, "no memory for the metrics");
+        return rc;
     }
+    api_refresh(api);
     *out = api;
     return 0;
 }
@@ -33,8 +37,34 @@ void api_free(struct api *api)
 {
     if (!api)
         return;
+    watch_free(api->watch);
     metrics_free(api->metrics);
     free(api);
+}
+
+void api_drain(struct api *api)
+{
+    watch_drain(api->watch);
+}
+
+void api_refresh(struct api *api)
+{
+    struct store_counts counts;
+    struct err e = {0};
+    int rc = store_counts(api->cfg.store, &counts, &e);
+    if (rc == 0) {
+        long long queued = 0;
+        for (int k = 0; k < JOB_KIND_COUNT; k++)
+            queued += counts.jobs[JOB_STATE_queued][k];
+        atomic_store(&api->queued, queued);
+        atomic_store(&api->workers, counts.workers);
+        rc = store_check(api->cfg.store, &e);
+    }
+    if (rc == 0)
+        rc = blobs_check(api->cfg.blobs, &e);
+    if (atomic_exchange(&api->store_ok, rc == 0) != (rc == 0))
+        LOG_AT(rc == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, LOG_MSG(rc == 0 ? "store is writable" : "store fails"),
+               LOG_STR("detail", rc == 0 ? "ok" : e.msg));
 }
 
 /* The answer is an error from here on; a body still to come is drained and ignored. */

@@ -139,6 +139,12 @@ void metrics_gauge(struct buf *out, const char *name, const char *help, double v
     buf_printf(out, "%s %.15g\n", name, value);
 }
 
+void metrics_counter(struct buf *out, const char *name, const char *help, double value)
+{
+    write_head(out, name, "counter", help);
+    buf_printf(out, "%s %.15g\n", name, value);
+}
+
 void metrics_write(struct metrics *m, struct buf *out)
 {
     write_counts(m, out);

@@ -15,5 +15,6 @@ void metrics_request(struct metrics *m, const struct route *route, int status, i
 void metrics_write(struct metrics *m, struct buf *out);
 /* One gauge line with its HELP and TYPE. */
 void metrics_gauge(struct buf *out, const char *name, const char *help, double value);
+void metrics_counter(struct buf *out, const char *name, const char *help, double value);
 
 #endif

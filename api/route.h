@@ -6,7 +6,7 @@
 #include "api/http.h"
 #include "api/uri.h"
 
-enum scope { SCOPE_OPEN, SCOPE_READ, SCOPE_SUBMIT, SCOPE_ANNOTATE, SCOPE_ADMIN };
+enum access_scope { SCOPE_OPEN, SCOPE_READ, SCOPE_SUBMIT, SCOPE_ANNOTATE, SCOPE_ADMIN };
 
 /* Answers a request whose body is complete. 0: resp is made. HTTP_LATER. Or a negative ERR_* with `e` filled, which
  * becomes a problem+json answer (resp->problem and resp->problem_status may refine it). */
@@ -25,7 +25,7 @@ struct route {
     const char *pattern; /* segments: literal, {name}, or {name}.suffix */
     route_fn *handle;
     const struct body_ops *body; /* what takes the request's body */
-    enum scope scope;
+    enum access_scope scope;
     unsigned flags;
 };
 

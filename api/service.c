@@ -21,8 +21,10 @@ int route_readyz(struct http_request *req, struct http_response *resp, struct er
     const struct api_host *host = &req->api->cfg.host;
     if (host->draining(host->arg))
         return problem_set(resp, e, 503, "draining", "the service is shutting down");
-    if (host->workers_alive(host->arg) == 0)
+    if (host->workers_alive(host->arg) == 0 && atomic_load(&req->api->workers) == 0)
         return problem_set(resp, e, 503, "no_worker", "no worker is running");
+    if (!atomic_load(&req->api->store_ok))
+        return problem_set(resp, e, 503, "store_unavailable", "the database or the blobs cannot be written");
     http_set_header(resp, "Cache-Control", "no-store");
     return json_response(resp, 200, json_pack("{s:s}", "status", "ready"), e);
 }
@@ -33,17 +35,44 @@ int route_version(struct http_request *req, struct http_response *resp, struct e
     return json_response(resp, 200, json_pack("{s:s, s:s}", "name", "salient", "version", SALIENT_VERSION), e);
 }
 
+static void write_jobs(const struct store_counts *c, struct buf *out)
+{
+    buf_puts(out, "# HELP salient_jobs Jobs in the store, by kind and state.\n# TYPE salient_jobs gauge\n");
+    for (int s = 0; s < JOB_STATE_COUNT; s++)
+        for (int k = 0; k < JOB_KIND_COUNT; k++)
+            buf_printf(out, "salient_jobs{kind=\"%s\",state=\"%s\"} %lld\n", job_kind_name((enum job_kind)k),
+                       job_state_name((enum job_state)s), (long long)c->jobs[s][k]);
+    metrics_gauge(out, "salient_queue_oldest_seconds", "Age of the oldest queued job.",
+                  (double)c->oldest_queued_ms / 1e3);
+    metrics_gauge(out, "salient_workers_seen", "Workers that beat lately, on any machine.", (double)c->workers);
+    metrics_gauge(out, "salient_clips", "Stored clips.", (double)c->clips);
+    metrics_gauge(out, "salient_clip_bytes", "Bytes of stored clips.", (double)c->clip_bytes);
+    metrics_counter(out, "salient_jobs_requeued_total", "Attempts that ended and went back to the queue.",
+                    (double)c->requeued);
+    metrics_counter(out, "salient_lease_losses_total", "Leases that workers lost.", (double)c->lease_losses);
+}
+
 int route_metrics(struct http_request *req, struct http_response *resp, struct err *e)
 {
     struct api *api = req->api;
+    const struct api_host *host = &api->cfg.host;
     struct buf out = BUF_INIT;
+    struct store_counts counts;
     metrics_write(api->metrics, &out);
-    metrics_gauge(&out, "salient_workers", "Worker processes of this service that run.",
-                  api->cfg.host.workers_alive(api->cfg.host.arg));
-    metrics_gauge(&out, "salient_http_connections", "Open client connections.",
-                  api->cfg.host.connections(api->cfg.host.arg));
-    resp->status = 200;
-    return http_set_buf(resp, "text/plain; version=0.0.4; charset=utf-8", &out, e);
+    metrics_gauge(&out, "salient_workers", "Local worker processes that run.", host->workers_alive(host->arg));
+    metrics_gauge(&out, "salient_http_connections", "Open client connections.", host->connections(host->arg));
+    metrics_gauge(&out, "salient_store_writable", "1 when the database and the blobs take writes.",
+                  atomic_load(&api->store_ok));
+    if (store_counts(api->cfg.store, &counts, NULL) == 0)
+        write_jobs(&counts, &out);
+    int64_t room = blobs_free_bytes(api->cfg.blobs);
+    if (room >= 0)
+        metrics_gauge(&out, "salient_storage_free_bytes", "Bytes that blobs may still take.", (double)room);
+    host->metrics(host->arg, &out);
+    int rc = http_set_buf(resp, "text/plain; version=0.0.4; charset=utf-8", &out, e);
+    buf_free(&out);
+    resp->status = rc == 0 ? 200 : 0;
+    return rc;
 }
 
 /* Everything the app loads comes from this origin; nothing is inline. */

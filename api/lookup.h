@@ -1,0 +1,16 @@
+/* Records that a path names, with the errors a client should see. */
+#ifndef API_LOOKUP_H
+#define API_LOOKUP_H
+
+#include "api/http.h"
+#include "core/store/store.h"
+
+/* The job of path parameter {id}, visible to this request. 404; 410 when it must have expired. Free with job_fini. */
+int lookup_job(struct http_request *req, struct http_response *resp, struct job *out, struct err *e);
+/* The clip `id`, visible to this request. ERR_NOTFOUND. */
+int lookup_clip(struct http_request *req, const char *id, struct clip_record *out, struct err *e);
+/* A frame number: digits only, no sign, below 2^31. ERR_NOTFOUND otherwise (it is part of a path). */
+int lookup_frame(const struct http_request *req, int64_t *out, struct err *e);
+const char *request_tenant(const struct http_request *req); /* "" when the service is open */
+
+#endif

@@ -1,0 +1,47 @@
+/* salient worker: takes jobs from a store; `salient serve` starts its own. */
+#include <stdio.h>
+
+#include "core/base/log.h"
+#include "core/base/opt.h"
+#include "server/commands.h"
+#include "server/worker.h"
+
+int cmd_worker(int argc, char **argv)
+{
+    struct worker_opts o = {.device = "auto", .log_level = "info", .lease_s = 15};
+    const struct opt opts[] = {
+        {"db", 0, OPT_STR, &o.db, "URL", "sqlite:PATH or postgresql://..."},
+        {"blobs", 0, OPT_STR, &o.blobs, "DIR", "a directory or s3://BUCKET/PREFIX"},
+        {"models", 0, OPT_STR, &o.models, "DIR", "where the models are"},
+        {"device", 0, OPT_STR, &o.device, "NAME", "cpu, cuda, cuda:N or auto"},
+        {"threads", 0, OPT_INT, &o.threads, "N", "threads for computing; 0: all cores"},
+        {"lease", 0, OPT_INT, &o.lease_s, "S", "seconds of silence after which others take the job over"},
+        {"max-frames", 0, OPT_INT, &o.max_frames, "N", "most pictures in a clip; 0: the decoder's default"},
+        {"max-pixels", 0, OPT_INT, &o.max_pixels, "N", "most pixels in a picture; 0: the decoder's default"},
+        {"id", 0, OPT_STR, &o.id, "NAME", "unique name of this worker"},
+        {"log-level", 0, OPT_STR, &o.log_level, "LEVEL", "debug, info, warn or error"},
+        {0},
+    };
+    const struct opt_cmd cmd = {.name = "salient worker",
+                                .usage = "--db URL --blobs DIR",
+                                .summary = "Runs jobs from a store, also on another machine than the service. SIGTERM: "
+                                           "finishes its job; a second one gives it back.",
+                                .opts = opts};
+    struct err e = {0};
+    size_t npos = 0;
+    enum log_level level;
+    int rc = opt_parse(&cmd, argc, argv, NULL, 0, &npos, &e);
+    if (rc == 1)
+        return 0;
+    if (rc == 0 && (!o.db || !o.blobs))
+        rc = err_set(&e, ERR_INVALID, "--db and --blobs are needed");
+    if (rc == 0 && log_parse_level(o.log_level, &level) != 0)
+        rc = err_set(&e, ERR_INVALID, "unknown log level '%s'", o.log_level);
+    if (rc == 0) {
+        log_set_level(level);
+        rc = worker_run(&o, &e);
+    }
+    if (rc < 0)
+        fprintf(stderr, "salient worker: %s\n", e.msg);
+    return rc < 0;
+}
