@@ -75,11 +75,9 @@ static int import_file(const char *path, const struct import_opts *o, struct err
         rc = grow_backbone(a, grown, from, (uint64_t)o->seed, e);
         w = grown;
     }
+    if (!rc && net_check(a, w, false, e))
+        rc = err_wrap(e, "%s", path);
     if (!rc)
-        rc = net_check(a, w, false, e);
-    if (rc)
-        err_wrap(e, "%s", path);
-    else
         rc = model_save_weights(a, o->out, w, o->half ? TENSOR_F16 : TENSOR_F32, e);
     weights_free(grown);
     weights_free(from);

@@ -234,11 +234,11 @@ const struct weights *model_weights(struct model *m, struct err *e)
     if (!m->plain.weights) {
         if (make(&m->plain, m->dev, e))
             return NULL;
-        if (weights_load(m->plain.weights, m->path, e) ||
-            (m->info.arch && net_check(m->info.arch, m->plain.weights, false, e))) {
-            err_wrap(e, "%s", m->path);
+        int rc = weights_load(m->plain.weights, m->path, e);
+        if (!rc && m->info.arch && net_check(m->info.arch, m->plain.weights, false, e))
+            rc = err_wrap(e, "%s", m->path);
+        if (rc)
             unload(&m->plain);
-        }
     }
     return m->plain.weights;
 }
