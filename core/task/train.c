@@ -371,7 +371,7 @@ static int train_epoch(struct run *r, struct err *e)
     double norm;
     while (r->state.at.step < end && !time_is_up(r) && !steps_are_up(r)) {
         const struct batch *b;
-        double loss;
+        double loss = 0;
         if (r->hooks && r->hooks->cancel && r->hooks->cancel(r->hooks->arg)) {
             int rc = save(r, e);
             return rc ? rc : err_set(e, ERR_CANCELED, "training canceled at step %lld", (long long)r->state.at.step);
