@@ -29,8 +29,10 @@ OPENCV_LIBS := -lopencv_video -lopencv_imgproc -lopencv_core
 
 ifeq ($(LIBTORCH),)
 TORCH_CFLAGS := -isystem /usr/include/torch/csrc/api/include
+TORCH_STD := c++17
 TORCH_LIBS := -ltorch -ltorch_cpu -lc10 -lopenblas
 else
+TORCH_STD := c++20
 TORCH_CFLAGS := -isystem $(LIBTORCH)/include -isystem $(LIBTORCH)/include/torch/csrc/api/include
 TORCH_LIBS := -L$(LIBTORCH)/lib -Wl,-rpath,$(LIBTORCH)/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10
 endif
@@ -43,7 +45,7 @@ OPT_tsan := -O1 -g -fsanitize=thread
 OPT := $(OPT_$(VARIANT))
 CPPFLAGS := -I. -D_GNU_SOURCE -DSALIENT_CUDA=$(CUDA) -MMD -MP
 CFLAGS = -std=c11 $(OPT) $(CWARN) -fvisibility=hidden -fno-math-errno -ffp-contract=off $(PKG_CFLAGS)
-CXXFLAGS = -std=c++17 $(OPT) $(WARN) -fvisibility=hidden $(TORCH_CFLAGS) $(OPENCV_CFLAGS)
+CXXFLAGS = -std=$(TORCH_STD) $(OPT) $(WARN) -fvisibility=hidden $(TORCH_CFLAGS) $(OPENCV_CFLAGS)
 LDLIBS = $(TORCH_LIBS) $(OPENCV_LIBS) $(PKG_LIBS) -lstdc++ -lpthread -lm
 
 # ---- sources ---------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ static jit::Stack call_traced(struct scope *s, capture_fn fn, void *arg, int n_o
 static std::shared_ptr<jit::Graph> trace_graph(struct scope *s, capture_fn fn, void *arg, const jit::Stack &inputs,
                                                int n_out)
 {
-    at::NoGradGuard off;
+    c10::NoGradGuard off;
     auto traced = jit::tracer::trace(
         inputs, [&](jit::Stack stack) { return call_traced(s, fn, arg, n_out, stack); },
         [](const at::Tensor &) { return std::string(); }, true, false, nullptr, {});
@@ -136,7 +136,7 @@ int capture_run(struct capture *c, struct scope *s, struct tensor *const *in, in
         if ((size_t)n_in != c->in.size() || n_out != c->n_out)
             throw std::invalid_argument("captured with " + std::to_string(c->in.size()) + " inputs and " +
                                         std::to_string(c->n_out) + " outputs");
-        at::NoGradGuard off;
+        c10::NoGradGuard off;
         jit::Stack stack;
         for (int i = 0; i < n_in; i++) {
             const signature &want = c->in[(size_t)i];

@@ -44,7 +44,7 @@ struct tensor *tensor_grad(struct scope *s, struct tensor *leaf)
 int tensor_copy_into(struct scope *s, struct tensor *dst, struct tensor *src)
 {
     return guard(s, "copy_into", {dst, src}, [&] {
-        at::NoGradGuard off;
+        c10::NoGradGuard off;
         if (!dst->v.sizes().equals(src->v.sizes()))
             throw std::invalid_argument("the shapes differ");
         dst->v.copy_(src->v);
@@ -54,7 +54,7 @@ int tensor_copy_into(struct scope *s, struct tensor *dst, struct tensor *src)
 int tensor_lerp_into(struct scope *s, struct tensor *dst, struct tensor *src, double decay)
 {
     return guard(s, "lerp_into", {dst, src}, [&] {
-        at::NoGradGuard off;
+        c10::NoGradGuard off;
         if (!dst->v.sizes().equals(src->v.sizes()))
             throw std::invalid_argument("the shapes differ");
         dst->v.lerp_(src->v.to(dst->v.scalar_type()), 1.0 - decay);
@@ -177,7 +177,7 @@ int optim_step(struct optim *o, double max_norm, double *norm, struct err *e)
 {
     try {
         thread_setup();
-        at::NoGradGuard off;
+        c10::NoGradGuard off;
         double total = gradient_norm(o->slots);
         if (norm)
             *norm = total;

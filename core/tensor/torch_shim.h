@@ -66,7 +66,7 @@ template <class Body> struct tensor *run(struct scope *s, const char *op, Inputs
         return nullptr;
     try {
         thread_setup();
-        at::AutoGradMode mode(s->grad);
+        c10::AutoGradMode mode(s->grad);
         return adopt(s, body());
     } catch (...) {
         describe_exception(&s->err, op, in);
@@ -81,7 +81,7 @@ template <class Body> int guard(struct scope *s, const char *op, Inputs in, Body
         return scope_status(s, nullptr);
     try {
         thread_setup();
-        at::AutoGradMode mode(s->grad);
+        c10::AutoGradMode mode(s->grad);
         body();
         return 0;
     } catch (...) {
