@@ -90,8 +90,31 @@ static std::shared_ptr<jit::Graph> trace_graph(struct scope *s, capture_fn fn, v
     return traced.first->graph;
 }
 
+/*
+ * libtorch 1.13 runs hardtanh on the raw memory of a blocked tensor, sized as if it had no padding: with channels that do not fill
+ * the last block of 16 the result is wrong. There, clip with operations that leave the blocked layout.
+ */
+static void avoid_padded_hardtanh(jit::Graph &g)
+{
+    const int64_t largest_block = 16;
+    for (jit::Node *n : g.nodes()) {
+        if (n->kind() != at::Symbol::fromQualString("aten::hardtanh"))
+            continue;
+        auto type = n->output()->type()->cast<c10::TensorType>();
+        auto sizes = type ? type->sizes().concrete_sizes() : c10::VaryingShape<int64_t>().concrete_sizes();
+        if (sizes && sizes->size() == 4 && (*sizes)[1] % largest_block == 0)
+            continue;
+        jit::WithInsertPoint here(n);
+        jit::Value *low = g.insert(at::Symbol::fromQualString("aten::clamp_min"), {n->input(0), n->input(1)});
+        jit::Value *both = g.insert(at::Symbol::fromQualString("aten::clamp_max"), {low, n->input(2)});
+        n->output()->replaceAllUsesWith(both);
+    }
+}
+
 static void optimise(std::shared_ptr<jit::Graph> &g, bool cpu)
 {
+    if (cpu)
+        avoid_padded_hardtanh(*g);
     jit::graph_rewrite_helper::replaceConvolutionWithAtenConv(g);
     jit::ConstantPropagation(g);
     jit::OptimizeFrozenGraph(g, true);

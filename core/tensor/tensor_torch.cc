@@ -64,6 +64,8 @@ static int code_of(const char *text)
 {
     if (contains(text, {"can't allocate memory", "not enough memory", "out of memory", "bad_alloc"}))
         return ERR_NOMEM;
+    if (contains(text, {"no CUDA device", "not compiled with CUDA", "no NVIDIA driver"}))
+        return ERR_DEVICE;
     if (contains(text, {"CUDA error", "device-side assert", "CUBLAS_STATUS_", "CUDNN_STATUS_", "cuDNN error"}))
         return ERR_DEVICE_LOST;
     return ERR_COMPUTE;
@@ -138,8 +140,11 @@ bool ready(struct scope *s, const char *op, Inputs in) noexcept
 
 at::Device device(const struct scope *s)
 {
-    if (s->dev.type == tensor_device::TENSOR_CUDA)
+    if (s->dev.type == tensor_device::TENSOR_CUDA) {
+        if (s->dev.index < 0 || (size_t)s->dev.index >= (size_t)at::getNumGPUs())
+            throw std::runtime_error("no CUDA device " + std::to_string(s->dev.index) + " here");
         return at::Device(at::kCUDA, (c10::DeviceIndex)s->dev.index);
+    }
     return at::Device(at::kCPU);
 }
 
