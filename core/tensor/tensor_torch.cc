@@ -120,6 +120,11 @@ int describe_exception(struct err *e, const char *op, Inputs in) noexcept
     }
 }
 
+int fail_by_exception(struct scope *s, const char *op, Inputs in) noexcept
+{
+    return s->err.code ? s->err.code : describe_exception(&s->err, op, in);
+}
+
 bool ready(struct scope *s, const char *op, Inputs in) noexcept
 {
     if (!s || s->err.code)

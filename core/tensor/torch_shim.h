@@ -60,6 +60,9 @@ bool ready(struct scope *s, const char *op, Inputs in) noexcept;
 /* Inside a catch block: the exception as an ERR_* code with "op (shapes): text". Returns the code. */
 int describe_exception(struct err *e, const char *op, Inputs in) noexcept;
 
+/* The same for a scope, whose first error stays. Returns the scope's code. */
+int fail_by_exception(struct scope *s, const char *op, Inputs in) noexcept;
+
 /* Runs body() -> at::Tensor as operation `op` of scope s. */
 template <class Body> struct tensor *run(struct scope *s, const char *op, Inputs in, Body &&body) noexcept
 {
@@ -70,7 +73,7 @@ template <class Body> struct tensor *run(struct scope *s, const char *op, Inputs
         c10::AutoGradMode mode(s->grad);
         return adopt(s, body());
     } catch (...) {
-        describe_exception(&s->err, op, in);
+        fail_by_exception(s, op, in);
         return nullptr;
     }
 }
@@ -86,7 +89,7 @@ template <class Body> int guard(struct scope *s, const char *op, Inputs in, Body
         body();
         return 0;
     } catch (...) {
-        return describe_exception(&s->err, op, in);
+        return fail_by_exception(s, op, in);
     }
 }
 
