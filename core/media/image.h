@@ -20,7 +20,7 @@
 enum image_type { IMAGE_NONE, IMAGE_JPEG, IMAGE_PNG };
 enum image_want {
     IMAGE_RGB,   /* RGB24 */
-    IMAGE_GRAY,  /* GRAY8: BT.601 luma of colour, 16 bits to 8, palette colours resolved. For saliency maps */
+    IMAGE_GRAY,  /* GRAY8: BT.601 luma of colour, of 16 bits the high 8, palette colours resolved. For saliency maps */
     IMAGE_INDEX, /* GRAY8 with raw labels: a palette PNG's indices, a grey image's values (1, 2 and 4 bits unscaled);
                   * colour gives luma */
     IMAGE_MASK,  /* GRAY8 of 0 and 255: palette index != 0; 1-bit != 0; else luma >= 128 */

@@ -64,7 +64,9 @@ static void choose_form(struct png_reader *r, enum image_want want)
 {
     int color = png_get_color_type(r->png, r->info), bits = png_get_bit_depth(r->png, r->info);
     bool raw = want == IMAGE_INDEX || (want == IMAGE_MASK && color == PNG_COLOR_TYPE_PALETTE);
-    if (bits == 16)
+    if (bits == 16 && want == IMAGE_GRAY)
+        png_set_strip_16(r->png); /* the high byte, as OpenCV reads maps: evaluation must see the same values */
+    else if (bits == 16)
         png_set_scale_16(r->png);
     if (raw && (color == PNG_COLOR_TYPE_PALETTE || color == PNG_COLOR_TYPE_GRAY)) {
         png_set_packing(r->png);
