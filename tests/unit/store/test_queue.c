@@ -125,6 +125,7 @@ static void test_create_and_get(void **state)
     assert_null(g.outputs);
     assert_int_equal(g.started_ms, 0);
     assert_true(g.created_ms > 1600000000000);
+    job_fini(&g);
     assert_int_equal(job_get(s, "nosuchjob", &g, &err), ERR_NOTFOUND);
     assert_null(g.id);
     n.clip_id = "01hnosuchclip";
