@@ -13,7 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static const struct db_driver *const drivers[] = {&db_sqlite};
+static const struct db_driver *const drivers[] = {&db_sqlite, &db_postgres};
 
 /* ---- statements ----------------------------------------------------------------------------------------------------
  */
@@ -93,15 +93,47 @@ void db_forget(struct db *db)
     db->ncache = db->cache_cap = 0;
 }
 
+static int query_once(struct db *db, const char *sql, const struct db_arg *args, size_t n, struct err *e)
+{
+    void *stmt = NULL;
+    int rc = prepared(db, sql, args, n, &stmt, e);
+    return rc ? rc : db->drv->start(db, stmt, args, n, e);
+}
+
+static void repaired_free(struct db *db)
+{
+    while (db->nrepaired > 0)
+        free(db->repaired[--db->nrepaired]);
+}
+
+static int repair(struct db *db, struct db_arg *args, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        char *fixed;
+        int rc = args[i].type == DB_TEXT && args[i].s ? utf8_repair(args[i].s, &fixed) : 0;
+        if (rc < 0)
+            return err_set(e, rc, "out of memory for a statement");
+        if (rc == 1)
+            args[i].s = db->repaired[db->nrepaired++] = fixed;
+    }
+    return 0;
+}
+
 int db_query(struct db *db, const char *sql, const struct db_arg *args, size_t n, struct err *e)
 {
     BUG_ON(db->active || n > DB_ARGS_MAX);
-    void *stmt = NULL;
-    int rc = prepared(db, sql, args, n, &stmt, e);
-    if (rc)
-        return rc;
-    rc = db->drv->start(db, stmt, args, n, e);
+    struct db_arg fit[DB_ARGS_MAX];
+    if (n)
+        memcpy(fit, args, n * sizeof(*args));
+    int rc = repair(db, fit, n, e);
+    if (!rc)
+        rc = query_once(db, sql, fit, n, e);
+    /* Outside a transaction there are only reads: safe to ask again on a new connection. */
+    if (rc == ERR_NETWORK && !db->in_tx && db->drv->reconnect && db->drv->reconnect(db, e) == 0)
+        rc = query_once(db, sql, fit, n, e);
     db->active = rc == 0;
+    if (rc)
+        repaired_free(db);
     return rc;
 }
 
@@ -116,6 +148,7 @@ void db_done(struct db *db)
     if (db->active)
         db->drv->done(db);
     db->active = false;
+    repaired_free(db);
 }
 
 const char *db_cell(struct db *db, int column)
@@ -211,13 +244,37 @@ static void pool_give(struct store *s, struct db *db)
     pthread_mutex_unlock(&s->lock);
 }
 
+int db_begin(struct db *db, struct err *e)
+{
+    int rc = db->drv->begin(db, e);
+    if (rc == ERR_NETWORK && db->drv->reconnect && db->drv->reconnect(db, e) == 0)
+        rc = db->drv->begin(db, e);
+    db->in_tx = rc == 0;
+    return rc;
+}
+
+int db_commit(struct db *db, struct err *e)
+{
+    int rc = db->drv->commit(db, e);
+    if (rc)
+        db->drv->rollback(db);
+    db->in_tx = false;
+    return rc;
+}
+
+void db_rollback(struct db *db)
+{
+    db->drv->rollback(db);
+    db->in_tx = false;
+}
+
 int tx_begin(struct store *s, bool write, struct tx *t, struct err *e)
 {
     *t = (struct tx){.s = s, .write = write};
     pool_take(s, &t->db);
     int rc = t->db ? 0 : s->drv->open(s->url, &s->opts, &t->db, e);
     if (!rc && write)
-        rc = s->drv->begin(t->db, e);
+        rc = db_begin(t->db, e);
     if (rc)
         pool_give(s, t->db);
     return rc;
@@ -227,13 +284,10 @@ int tx_end(struct tx *t, int rc, struct err *e)
 {
     db_done(t->db);
     if (t->write && rc >= 0) {
-        int crc = t->s->drv->commit(t->db, e);
-        if (crc) {
-            t->s->drv->rollback(t->db);
-            rc = crc;
-        }
+        int crc = db_commit(t->db, e);
+        rc = crc ? crc : rc;
     } else if (t->write) {
-        t->s->drv->rollback(t->db);
+        db_rollback(t->db);
     }
     pool_give(t->s, t->db);
     return rc;

@@ -48,8 +48,8 @@ struct db_driver {
     bool locks_rows;    /* {lock} and {skip} mean something */
     int (*open)(const char *url, const struct store_opts *opts, struct db **out, struct err *e);
     void (*close)(struct db *db);
-    int (*begin)(struct db *db,
-                 struct err *e); /* a write transaction; reconnects when the connection was lost while idle */
+    int (*reconnect)(struct db *db, struct err *e); /* after ERR_NETWORK; NULL: nothing to reconnect */
+    int (*begin)(struct db *db, struct err *e);     /* a write transaction */
     int (*commit)(struct db *db, struct err *e);
     void (*rollback)(struct db *db);
     int (*script)(struct db *db, const char *sql, struct err *e);
@@ -78,11 +78,15 @@ struct db { /* first member of each driver's connection */
     const struct db_driver *drv;
     struct db_cached *cache;
     size_t ncache, cache_cap;
+    char *repaired[DB_ARGS_MAX]; /* arguments that were not UTF-8, until db_done */
+    size_t nrepaired;
     bool active; /* between db_query and db_done */
+    bool in_tx;  /* inside a write transaction */
     bool broken; /* to be closed instead of pooled */
     struct db *next;
 };
 
+/* Text that is not valid UTF-8 is stored with U+FFFD in its place. */
 int db_query(struct db *db, const char *sql, const struct db_arg *args, size_t n, struct err *e);
 int db_step(struct db *db, struct err *e);
 void db_done(struct db *db);
@@ -96,6 +100,9 @@ int db_row(struct db *db, const char *sql, const struct db_arg *args, size_t n, 
 /* The first cell of the only row, or `none` without a row. */
 int db_scalar(struct db *db, const char *sql, const struct db_arg *args, size_t n, int64_t none, int64_t *out,
               struct err *e);
+int db_begin(struct db *db, struct err *e);
+int db_commit(struct db *db, struct err *e); /* rolls back when it fails */
+void db_rollback(struct db *db);
 /* Forgets all prepared statements (a driver calls it when the connection goes). */
 void db_forget(struct db *db);
 
@@ -131,6 +138,9 @@ struct tx {
 int tx_begin(struct store *s, bool write, struct tx *t, struct err *e);
 /* Commits when rc >= 0, else rolls back (keeping *e); gives the connection back. Returns rc, or the commit's error. */
 int tx_end(struct tx *t, int rc, struct err *e);
+
+/* 0: `s` is valid UTF-8; 1: *out is a copy (free()) with U+FFFD where it was not; ERR_NOMEM. */
+int utf8_repair(const char *s, char **out);
 
 /* Brings the schema to the newest version (or to `version`, for tests of older ones). */
 int schema_migrate(struct db *db, int version, struct err *e);

@@ -4,42 +4,6 @@
 
 #include <string.h>
 
-/* Length of the valid UTF-8 sequence at s (RFC 3629: no overlong forms, surrogates or beyond U+10FFFF), 0 when there is
- * none. */
-static int utf8_len(const unsigned char *s)
-{
-    if (s[0] < 0x80)
-        return 1;
-    int n = s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : 0;
-    for (int i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
-void json_put_string(struct buf *b, const char *s)
-{
-    buf_putc(b, '"');
-    for (const unsigned char *p = (const unsigned char *)s; *p;) {
-        int n = utf8_len(p);
-        if (n == 0) {
-            buf_puts(b, "\\ufffd");
-            p++;
-        } else if (*p == '"' || *p == '\\') {
-            buf_printf(b, "\\%c", *p++);
-        } else if (*p < 0x20) {
-            buf_printf(b, "\\u%04x", *p++);
-        } else {
-            buf_append(b, p, (size_t)n);
-            p += n;
-        }
-    }
-    buf_putc(b, '"');
-}
-
 int event_append(struct db *db, const char *job_id, int64_t seq, const char *type, const char *data, int64_t now_ms,
                  struct err *e)
 {

@@ -75,15 +75,14 @@ int schema_migrate(struct db *db, int version, struct err *e)
         if (rc)
             return rc < 0 ? rc : 0;
     }
-    int rc = db->drv->begin(db, e);
+    int rc = db_begin(db, e);
     if (rc)
         return rc;
     rc = db->drv->lock(db, "schema", true, e);
     if (rc >= 0)
         rc = migrate_locked(db, version, e);
     if (rc == 0)
-        rc = db->drv->commit(db, e);
-    if (rc)
-        db->drv->rollback(db);
+        return db_commit(db, e);
+    db_rollback(db);
     return rc;
 }

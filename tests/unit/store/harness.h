@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <errno.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -58,6 +59,8 @@ static void temp_remove(void)
     fs_remove_tree(temp_root, NULL);
 }
 
+#include "tests/unit/store/postgres.h" /* needs the above */
+
 /* ---- SQLite -------------------------------------------------------------------------------------------------------- */
 
 static int sqlite_available(void)
@@ -77,6 +80,7 @@ static void sqlite_stop(void)
 
 static const struct backend backends[] = {
     {"sqlite", sqlite_available, sqlite_fresh, sqlite_stop},
+    {"postgresql", postgres_available, postgres_fresh, postgres_stop},
 };
 
 /* Runs a group once per backend; the result is main's. */

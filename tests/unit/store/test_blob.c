@@ -187,7 +187,7 @@ static int note(void *arg, const char *key, const struct blob_stat *st)
 
 static void expect_list(const char *prefix, const char *want)
 {
-    struct listing l = {""};
+    struct listing l = {"", 0};
     OK(blob_list(b, prefix, note, &l, &err));
     assert_string_equal(l.text, want);
 }

@@ -6,7 +6,7 @@
 static struct db *open_raw(const char *url)
 {
     static const struct store_opts opts = {.busy_timeout_ms = 2000, .max_connections = 1};
-    const struct db_driver *drv = &db_sqlite;
+    const struct db_driver *drv = strncmp(url, "sqlite:", 7) == 0 ? &db_sqlite : &db_postgres;
     struct db *db;
     OK(drv->open(url, &opts, &db, &err));
     return db;

@@ -143,6 +143,9 @@ static void test_attempts(void **state)
     struct job_lease a = claim_lease(s, "w1", 1000);
     OK(job_fail(s, &a, ERR_IO, "disk \"hiccup\"\n\xff", true, &requeued, &err));
     assert_true(requeued);
+    OK(job_get(s, j.id, &g, &err));
+    assert_string_equal(g.error_message, "disk \"hiccup\"\n\xef\xbf\xbd");
+    job_fini(&g);
     struct job_lease b = claim_lease(s, "w2", 1000);
     assert_true(b.epoch > a.epoch);
     OK(job_release(s, &b, &err)); /* a drain does not use up the attempt */
@@ -429,7 +432,7 @@ static void test_events(void **state)
     }
     assert_string_equal(ev.items[2].data, "{\"done\":5,\"total\":10,\"unit\":\"frames\"}");
     assert_string_equal(ev.items[4].data, "{\"state\":\"failed\",\"attempt\":1,\"error\":{\"code\":\"io\",\"message\":"
-                                          "\"a \\\"quoted\\\"\\u000aline \xc3\xa9 \\ufffd\"}}");
+                                          "\"a \\\"quoted\\\"\\u000aline \xc3\xa9 \xef\xbf\xbd\"}}");
     int64_t after = ev.items[2].seq;
     event_list_fini(&ev);
     OK(job_events(s, j.id, after, 100, &ev, &err));
