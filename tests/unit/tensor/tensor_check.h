@@ -64,7 +64,7 @@ static inline double max_difference(struct scope *s, struct tensor *a, struct te
 {
     int64_t n = tensor_numel(a);
     assert_int_equal(tensor_numel(b), n);
-    const float *x = tensor_data(s, a), *y = tensor_data(s, b);
+    const float *x = tensor_data(s, tensor_to(s, a, TENSOR_F32)), *y = tensor_data(s, tensor_to(s, b, TENSOR_F32));
     expect_ok(s, __LINE__);
     double worst = 0;
     for (int64_t i = 0; i < n; i++)
