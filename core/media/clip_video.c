@@ -12,6 +12,7 @@
  * counts as damaged; more than max_damaged of them is ERR_CORRUPT. Packets before the first key frame may fail: a cut
  * stream begins so.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #include "core/media/orient.h"
 
 #define IO_BUFFER_BYTES (64 << 10)
+#define SKIP_MAX 32        /* pictures that are decoded over rather than jumped */
 #define READ_ERRORS_MAX 16 /* in a row, before the rest of the file is given up */
 
 static const char demuxers[] =
@@ -56,6 +58,7 @@ struct video {
     /* Time stamps of pictures 0..n_pts-1, in stream units; usable for seeking while all are known and rise. */
     int64_t *pts, n_pts, cap_pts;
     bool pts_rise;
+    bool jumped; /* since the last start at the first byte: time stamps are checked against pts */
 };
 
 /* ---- bytes ---------------------------------------------------------------------------------------------------------
@@ -168,6 +171,9 @@ static int find_streams(struct video *v, struct err *e)
     for (unsigned i = 0; i < n; i++)
         av_dict_free(&options[i]);
     av_free(options);
+    if (ffmpeg_saw_too_large())
+        return err_set(e, ERR_LIMIT, "its pictures are over the limit of %lld pixels",
+                       (long long)v->base.env->limits.max_pixels);
     ffmpeg_clear_note(); /* it also tries streams that are not ours */
     return rc < 0 ? ffmpeg_fail(e, rc, "cannot be read") : 0;
 }
@@ -192,6 +198,8 @@ static int open_decoder(struct video *v, struct err *e)
 {
     const AVCodecParameters *par = v->fmt->streams[v->stream]->codecpar;
     const AVCodec *codec = avcodec_find_decoder(par->codec_id);
+    if (par->codec_id == AV_CODEC_ID_NONE && par->codec_tag == 0)
+        return err_set(e, ERR_CORRUPT, "its video stream does not say how it is coded");
     if (!codec || !av_match_name(codec->name, decoders))
         return err_set(e, ERR_UNSUPPORTED, "codec %s is not supported", avcodec_get_name(par->codec_id));
     if (par->width > 0 && par->height > 0) {
@@ -214,7 +222,7 @@ static int video_start(struct video *v, struct err *e)
 {
     ffmpeg_clear_note();
     v->next = 0;
-    v->drained = v->key_seen = false;
+    v->drained = v->key_seen = v->jumped = false;
     v->read_errors = v->damaged = 0;
     int rc = open_container(v, e);
     if (rc == 0)
@@ -344,9 +352,11 @@ static int remember_stamp(struct video *v, struct err *e)
         v->pts = grown;
         v->cap_pts = cap;
     }
-    int64_t t = stamp(v);
-    if (t == AV_NOPTS_VALUE || (v->n_pts && t <= v->pts[v->n_pts - 1]))
+    int64_t t = stamp(v), last = v->n_pts ? v->pts[v->n_pts - 1] : AV_NOPTS_VALUE;
+    if (t == AV_NOPTS_VALUE || (v->n_pts && t <= last))
         v->pts_rise = false;
+    if (t == AV_NOPTS_VALUE && last != AV_NOPTS_VALUE && v->base.info.fps > 0) /* AVI leaves some out */
+        t = last + llrint(1 / (v->base.info.fps * av_q2d(v->fmt->streams[v->stream]->time_base)));
     v->pts[v->n_pts++] = t;
     return 0;
 }
@@ -367,44 +377,39 @@ static int check_picture(struct video *v, struct err *e)
     return remember_stamp(v, e);
 }
 
-static int64_t to_ms(const struct video *v, int64_t t)
+/* Of the picture that comes next, from the first one. */
+static int64_t next_ms(const struct video *v)
 {
+    int64_t t = v->pts[v->next];
     if (t == AV_NOPTS_VALUE || v->pts[0] == AV_NOPTS_VALUE)
         return -1;
     return av_rescale_q(t - v->pts[0], v->fmt->streams[v->stream]->time_base, (AVRational){1, 1000});
 }
 
-static int video_next(struct source *s, struct frame **out, struct err *e)
+/* ---- seeking ------------------------------------------------------------------------------------------------------- */
+
+/* Decodes and counts one picture without converting it. */
+static int skip_one(struct video *v, struct err *e)
 {
-    struct video *v = (struct video *)s;
     int rc = decode(v, e);
-    if (rc == 0 && v->next == 0)
-        return err_set(e, ERR_CORRUPT, "no picture could be decoded%s%s", ffmpeg_note()[0] ? ": " : "", ffmpeg_note());
-    if (rc <= 0)
-        return rc;
-    rc = check_picture(v, e);
-    if (rc == 0 && out) {
-        rc = picture_convert(&v->picture, v->pic, v->orientation, s->info.width_px, s->info.height_px, s->env->pool,
-                             out, e);
-        if (rc == 0) {
-            (*out)->ordinal = v->next;
-            (*out)->pts_ms = to_ms(v, stamp(v));
-        }
+    if (rc > 0) {
+        rc = check_picture(v, e);
+        av_frame_unref(v->pic);
+        v->next += rc == 0;
+    } else if (rc == 0) {
+        rc = err_set(e, ERR_NOTFOUND, "no picture %lld", (long long)v->next);
     }
-    av_frame_unref(v->pic);
-    if (rc < 0)
-        return rc;
-    v->next++;
-    return 1;
+    return rc;
 }
 
-/* ---- seeking -------------------------------------------------------------------------------------------------------
- */
-
-static int start_over(struct video *v, struct err *e)
+/* From the first byte to picture n: slow and always right. */
+static int start_over(struct video *v, int64_t n, struct err *e)
 {
     video_shut(v);
-    return video_start(v, e);
+    int rc = video_start(v, e);
+    while (rc == 0 && v->next < n)
+        rc = skip_one(v, e);
+    return rc;
 }
 
 /* Ordinal of the picture with this time stamp, or -1. */
@@ -421,16 +426,17 @@ static int64_t find_stamp(const struct video *v, int64_t t)
     return lo < v->n_pts && v->pts[lo] == t ? lo : -1;
 }
 
-/* Jumps to a key frame at or before picture n and decodes up to picture n-1. 1 done, 0 could not: start over. */
+/* Jumps to a key frame at or before picture n-1 and decodes up to that. 1 done, 0 could not: start over. */
 static int jump(struct video *v, int64_t n, struct err *e)
 {
     if (av_seek_frame(v->fmt, v->stream, v->pts[n - 1], AVSEEK_FLAG_BACKWARD) < 0)
         return 0;
     avcodec_flush_buffers(v->dec);
     v->drained = v->key_seen = false;
+    v->jumped = true;
     int damaged = v->damaged;
     for (;;) {
-        struct err ignored;
+        struct err ignored = {0};
         int rc = decode(v, &ignored);
         if (rc < 0 && ignored.code == ERR_TIMEOUT)
             return err_set(e, ERR_TIMEOUT, "%s", ignored.msg);
@@ -450,28 +456,52 @@ static int video_seek(struct source *s, int64_t n, struct err *e)
 {
     struct video *v = (struct video *)s;
     bool known = v->pts_rise && n > 0 && n <= v->n_pts;
-    if (n == v->next)
-        return 0;
-    if (known && (n < v->next || n - v->next > 32)) {
-        int rc = jump(v, n, e);
-        if (rc != 0)
-            return rc < 0 ? rc : 0;
-        rc = start_over(v, e);
-        if (rc < 0)
-            return rc;
-    } else if (n < v->next) {
-        int rc = start_over(v, e);
-        if (rc < 0)
-            return rc;
-    }
-    while (v->next < n) {
-        int rc = video_next(s, NULL, e);
-        if (rc < 0)
-            return rc;
+    int rc = 0;
+    if (n < v->next || (known && n - v->next > SKIP_MAX)) {
+        rc = known ? jump(v, n, e) : 0;
         if (rc == 0)
-            return err_set(e, ERR_NOTFOUND, "no picture %lld: the clip has %lld", (long long)n, (long long)v->next);
+            rc = start_over(v, n, e);
     }
-    return 0;
+    while (rc >= 0 && v->next < n)
+        rc = skip_one(v, e);
+    return rc < 0 ? rc : 0;
+}
+
+/* After a jump the decoder may leave out or shuffle pictures (open groups of pictures): every known time stamp is compared. */
+static bool went_astray(const struct video *v, int decoded)
+{
+    if (!v->jumped || v->next >= v->n_pts)
+        return false;
+    return decoded == 0 || (decoded > 0 && stamp(v) != v->pts[v->next]);
+}
+
+static int video_next(struct source *s, struct frame **out, struct err *e)
+{
+    struct video *v = (struct video *)s;
+    int rc = decode(v, e);
+    if (went_astray(v, rc)) {
+        av_frame_unref(v->pic);
+        if ((rc = start_over(v, v->next, e)) == 0)
+            rc = decode(v, e);
+    }
+    if (rc == 0 && v->next == 0)
+        return err_set(e, ERR_CORRUPT, "no picture could be decoded%s%s", ffmpeg_note()[0] ? ": " : "", ffmpeg_note());
+    if (rc <= 0)
+        return rc;
+    rc = check_picture(v, e);
+    if (rc == 0 && out) {
+        rc = picture_convert(&v->picture, v->pic, v->orientation, s->info.width_px, s->info.height_px, s->env->pool,
+                             out, e);
+        if (rc == 0) {
+            (*out)->ordinal = v->next;
+            (*out)->pts_ms = next_ms(v);
+        }
+    }
+    av_frame_unref(v->pic);
+    if (rc < 0)
+        return rc;
+    v->next++;
+    return 1;
 }
 
 static const struct source_ops video_ops = {.next = video_next, .seek = video_seek, .close = video_close};

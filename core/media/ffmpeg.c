@@ -14,6 +14,7 @@
 #include "core/base/log.h"
 
 static _Thread_local char note[200];
+static _Thread_local bool too_large;
 static _Thread_local char text[AV_ERROR_MAX_STRING_SIZE];
 
 static void clean(char *s)
@@ -30,6 +31,7 @@ __attribute__((format(printf, 3, 0))) static void on_log(void *ctx, int level, c
 {
     if (level > AV_LOG_WARNING)
         return;
+    too_large |= strstr(fmt, "max pixel count") != NULL;
     char line[sizeof(note)];
     vsnprintf(line, sizeof(line), fmt, args);
     clean(line);
@@ -61,6 +63,12 @@ const char *ffmpeg_note(void)
 void ffmpeg_clear_note(void)
 {
     note[0] = 0;
+    too_large = false;
+}
+
+bool ffmpeg_saw_too_large(void)
+{
+    return too_large;
 }
 
 const char *ffmpeg_text(int averror)

@@ -16,6 +16,8 @@ void ffmpeg_init(void);
 /* The calling thread's last FFmpeg error line since ffmpeg_clear_note, cleaned for people; "" when there was none. */
 const char *ffmpeg_note(void);
 void ffmpeg_clear_note(void);
+/* Whether, since then, a picture was refused on the calling thread for being over max_pixels: decoders say so only in the log. */
+bool ffmpeg_saw_too_large(void);
 /* Text of an AVERROR code; thread-local storage. */
 const char *ffmpeg_text(int averror);
 /* "what: text: note" with the ERR_* that fits the AVERROR. */
