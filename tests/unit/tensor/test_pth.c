@@ -394,7 +394,7 @@ struct archive {
 static void put(struct buf *b, uint64_t x, int bytes)
 {
     for (int i = 0; i < bytes; i++)
-        buf_putc(b, (char)(x >> (8 * i)));
+        buf_putc(b, i < 8 ? (char)(x >> (8 * i)) : 0);
 }
 
 /* A stored member; method and crc_flip allow what should not be. */
