@@ -20,7 +20,7 @@ O := $(BUILD)/$(VARIANT)$(if $(filter 1,$(CUDA)),-cuda)
 
 # ---- dependencies ----------------------------------------------------------------------------------------------------
 # Every pkg-config module the product links, one table. docker/packages-*.txt hold the Debian names.
-PKGS := libmicrohttpd jansson libcrypto sqlite3 libarchive libjpeg libpng zlib \
+PKGS := libmicrohttpd jansson libcrypto sqlite3 libarchive libjpeg libpng zlib libdeflate \
         libavformat libavcodec libavutil libswscale libcurl libpq libseccomp
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null)

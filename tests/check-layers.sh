@@ -46,7 +46,7 @@ owner() {
 owner 'microhttpd' '^server/'
 owner 'sqlite3\.h|libpq' '^core/store/'
 owner 'libav|libsw' '^core/media/'
-owner 'archive\.h|archive_entry|png\.h|jpeglib|turbojpeg' '^core/media/'
+owner 'archive\.h|archive_entry|png\.h|jpeglib|turbojpeg|libdeflate\.h' '^core/media/'
 owner 'torch/|ATen/|c10/' '^core/tensor/[a-z_]*torch[a-z_]*\.(cc|h)$'
 owner 'opencv' '^core/flow/'
 owner 'openssl/' '^core/(base|store)/'

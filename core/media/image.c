@@ -77,6 +77,8 @@ static int decode(const void *data, size_t len, enum image_want want, int64_t ma
     case IMAGE_JPEG:
         return image_jpeg_decode(data, len, want, max_pixels, out, meta, e);
     case IMAGE_PNG:
+        if (out && image_png_decode_fast(data, len, want, max_pixels, out, meta))
+            return 0;
         return image_png_decode(data, len, want, max_pixels, out, meta, e);
     case IMAGE_NONE:
         break;

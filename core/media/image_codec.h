@@ -18,6 +18,10 @@ int image_jpeg_decode(const void *data, size_t len, enum image_want want, int64_
                       struct image_meta *meta, struct err *e);
 int image_png_decode(const void *data, size_t len, enum image_want want, int64_t max_pixels, struct frame **out,
                      struct image_meta *meta, struct err *e);
+/* The same for plain grey and palette PNGs when want is IMAGE_GRAY or IMAGE_INDEX, faster. False: use
+ * image_png_decode. */
+bool image_png_decode_fast(const void *data, size_t len, enum image_want want, int64_t max_pixels, struct frame **out,
+                           struct image_meta *meta);
 /* As image_decode, also telling what else was found. meta->orientation is already applied. */
 int image_decode_meta(const void *data, size_t len, enum image_want want, int64_t max_pixels, struct frame **out,
                       struct image_meta *meta, struct err *e);
