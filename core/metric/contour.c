@@ -81,22 +81,38 @@ static void sample(struct walk k, int64_t length, struct metric_contour *out)
     out->n = POINTS;
 }
 
+/* First foreground pixel in [x,w), or w. */
+static int next_filled(const uint8_t *row, int x, int w)
+{
+    uint64_t eight;
+    for (; x + 8 <= w; x += 8) {
+        memcpy(&eight, row + x, sizeof(eight));
+        if (eight)
+            break;
+    }
+    while (x < w && !row[x])
+        x++;
+    return x;
+}
+
 void metric_contour(uint8_t *bin, int w, int h, struct metric_contour *out)
 {
     int64_t longest = 0;
     struct walk best = {0};
     out->n = 0;
     for (int y = 0; y < h; y++) {
-        uint8_t *row = bin + (size_t)y * (size_t)w;
-        for (int x = 0; x < w; x++) {
-            if (!row[x] || (x > 0 && row[x - 1]) || (row[x] & MARK))
-                continue;
-            struct walk k = walk_from(bin, w, h, x, y);
-            int64_t n = trace(k);
-            if (n > longest) {
-                longest = n;
-                best = k;
+        const uint8_t *row = bin + (size_t)y * (size_t)w;
+        for (int x = next_filled(row, 0, w); x < w; x = next_filled(row, x, w)) { /* each run's first pixel */
+            if (!(row[x] & MARK)) {
+                struct walk k = walk_from(bin, w, h, x, y);
+                int64_t n = trace(k);
+                if (n > longest) {
+                    longest = n;
+                    best = k;
+                }
             }
+            const uint8_t *end = memchr(row + x, 0, (size_t)(w - x));
+            x = end ? (int)(end - row) : w;
         }
     }
     if (longest)
