@@ -58,6 +58,15 @@ WARP_FN float warp_sample(const float *p, float x, float y, int w, int h)
     return warp_read(p, warp_tap(x, y, w, h));
 }
 
+/* Share of label `id` among the four neighbours, by their bilinear weights: a bilinear sample of the mask "is id". */
+WARP_FN float warp_read_share(const uint8_t *labels, struct warp_tap t, uint8_t id)
+{
+    float a = (float)(labels[t.i00] == id), b = (float)(labels[t.i01] == id);
+    float c = (float)(labels[t.i10] == id), d = (float)(labels[t.i11] == id);
+    float top = a + t.fx * (b - a), bottom = c + t.fx * (d - c);
+    return top + t.fy * (bottom - top);
+}
+
 /* Nearest neighbour, border-clamped; halves round up. */
 WARP_FN uint8_t warp_sample_nearest(const uint8_t *p, float x, float y, int w, int h)
 {

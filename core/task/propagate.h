@@ -115,6 +115,8 @@ int propagate_run(const struct propagate_opts *o, struct propagate_result *resul
  */
 int propagate_keys_from_dir(const char *dir, const char *frames, const struct clip_limits *limits,
                             struct propagate_key **keys, size_t *n, struct err *e);
+/* Colours for writing label masks: those of the first palette mask among the keys, else the usual ones of VOC and DAVIS. */
+void propagate_palette(const struct propagate_key *keys, size_t n, uint8_t rgb[256][3]);
 void propagate_keys_free(struct propagate_key *keys, size_t n);
 
 #endif

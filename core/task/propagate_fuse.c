@@ -1,0 +1,476 @@
+/*
+ * One frame: what its keyframes say about it becomes labels, an uncertainty map and a confidence.
+ *
+ *   1. Candidates: from each side the composed flow and the direct one, each with a prior from nearness and consistency.
+ *   2. The vote (core/flow/vote.h) at half size gives each object's score and each candidate's weight.
+ *   3. At working size the candidates' warped labels, averaged by these weights, sharpen the score.
+ *   4. The guided filter fits the result to the picture's edges; the network, if any, has its bounded say.
+ *   5. The most probable label wins, background being what the objects leave.
+ *
+ * An object costs time only inside the rectangle where it has votes.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/base/par.h"
+#include "core/flow/gfilter.h"
+#include "core/kernel/warp.h"
+#include "core/task/propagate_impl.h"
+
+#define MAX_CANDIDATES 4
+#define BATCH 8           /* objects voted on together */
+#define PRIOR_FLOOR 0.05f /* an inconsistent candidate still counts this much: sometimes all are */
+#define EDGE_RADIUS 4     /* guided filter: px at 480 lines */
+#define EDGE_EPS 1e-3f
+#define SCORE_SHARE 0.5f     /* of the vote against the sharp warp */
+#define SCORE_NOTHING 0.004f /* below this there is no object */
+#define NET_SHARE 0.8f       /* of the network where the warped labels leave all open */
+#define MARGIN_PX 12         /* around the votes' rectangle */
+
+struct fuser {
+    struct pjob *job;
+    uint8_t ids[PROPAGATE_MAX_LABELS]; /* labels that occur in the span's keyframes */
+    int n_ids;
+    float *scores[BATCH];           /* voting size */
+    float *prior[MAX_CANDIDATES];   /* voting size */
+    float *weights[MAX_CANDIDATES]; /* voting size */
+    float *p;                       /* working size: the object at hand */
+    float *split;                   /* working size: |left's opinion - right's|, most over the objects */
+    float *warped[2];               /* network input: a label warped from each side */
+    float *net;                     /* working size: the network's answer */
+    float *p_out;                   /* frame's size; p itself when the sizes are equal */
+    float *best, *second, *total;   /* frame's size */
+    struct frame *mask, *uncertainty;
+};
+
+/* ---- life ------------------------------------------------------------------------------------------------------------ */
+
+static float *plane(int w, int h)
+{
+    return calloc((size_t)w * (size_t)h, sizeof(float));
+}
+
+int fuser_new(struct pjob *j, struct fuser **out, struct err *e)
+{
+    struct fuser *f = calloc(1, sizeof(*f));
+    *out = f;
+    if (!f)
+        return err_set(e, ERR_NOMEM, "fusing labels");
+    f->job = j;
+    bool ok = true;
+    for (int i = 0; i < BATCH; i++)
+        ok = (f->scores[i] = plane(j->vw, j->vh)) && ok;
+    for (int i = 0; i < MAX_CANDIDATES; i++) {
+        ok = (f->prior[i] = plane(j->vw, j->vh)) && ok;
+        ok = (f->weights[i] = plane(j->vw, j->vh)) && ok;
+    }
+    float **const work[] = {&f->p, &f->split, &f->net, &f->warped[0], &f->warped[1]};
+    for (size_t i = 0; i < sizeof(work) / sizeof(work[0]); i++)
+        ok = (*work[i] = plane(j->ww, j->wh)) && ok;
+    float **const full[] = {&f->best, &f->second, &f->total};
+    for (size_t i = 0; i < sizeof(full) / sizeof(full[0]); i++)
+        ok = (*full[i] = plane(j->w, j->h)) && ok;
+    f->p_out = j->w == j->ww && j->h == j->wh ? f->p : plane(j->w, j->h);
+    if (!ok || !f->p_out) {
+        fuser_free(f);
+        *out = NULL;
+        return err_set(e, ERR_NOMEM, "fusing labels of %d x %d", j->w, j->h);
+    }
+    int rc = frame_new(FRAME_GRAY8, j->w, j->h, &f->mask, e);
+    if (rc == 0)
+        rc = frame_new(FRAME_GRAY8, j->w, j->h, &f->uncertainty, e);
+    if (rc) {
+        fuser_free(f);
+        *out = NULL;
+    }
+    return rc;
+}
+
+void fuser_free(struct fuser *f)
+{
+    if (!f)
+        return;
+    for (int i = 0; i < BATCH; i++)
+        free(f->scores[i]);
+    for (int i = 0; i < MAX_CANDIDATES; i++) {
+        free(f->prior[i]);
+        free(f->weights[i]);
+    }
+    if (f->p_out != f->p)
+        free(f->p_out);
+    free(f->p);
+    free(f->split);
+    free(f->net);
+    free(f->warped[0]);
+    free(f->warped[1]);
+    free(f->best);
+    free(f->second);
+    free(f->total);
+    frame_unref(f->mask);
+    frame_unref(f->uncertainty);
+    free(f);
+}
+
+void fuser_set_labels(struct fuser *f, const struct pkeyframe *a, const struct pkeyframe *b)
+{
+    bool seen[256] = {false};
+    size_t n = (size_t)f->job->ww * (size_t)f->job->wh;
+    for (size_t i = 0; i < n; i++) {
+        if (a)
+            seen[a->labels[i]] = true;
+        if (b)
+            seen[b->labels[i]] = true;
+    }
+    f->n_ids = 0;
+    for (int id = 1; id < 256; id++)
+        if (seen[id])
+            f->ids[f->n_ids++] = (uint8_t)id;
+}
+
+/* ---- candidates ------------------------------------------------------------------------------------------------------ */
+
+struct candidate {
+    const struct pside *side;
+    const struct flow_field *field; /* voting size, or working size for the composed flow */
+    bool full;                      /* field has the working size */
+};
+
+struct sight { /* all candidates of a frame */
+    const struct pframe *frame;
+    const struct pside *const *sides;
+    int n_sides, n;
+    struct candidate c[MAX_CANDIDATES];
+    struct vote vote;
+};
+
+static void add_candidate(struct fuser *f, struct sight *s, const struct pside *side, bool direct)
+{
+    const struct pjob *j = f->job;
+    int i = s->n++;
+    const float *rel = direct ? side->rel_direct_v : side->rel_chain_v;
+    for (size_t k = 0, n = (size_t)j->vw * (size_t)j->vh; k < n; k++)
+        f->prior[i][k] = (float)side->nearness * (PRIOR_FLOOR + rel[k]);
+    s->c[i] = (struct candidate){side, direct ? &side->direct_v : &side->chain, !direct};
+    s->vote.candidates[i] = (struct vote_candidate){.to = direct ? &side->direct_v : &side->chain_v,
+                                                    .features = side->key->im.features,
+                                                    .labels = side->key->labels,
+                                                    .prior = f->prior[i]};
+    s->vote.weights[i] = f->weights[i];
+    s->vote.n_candidates = s->n;
+}
+
+static void sight_init(struct fuser *f, struct sight *s, const struct pframe *frame, const struct pside *const *sides,
+                       int n)
+{
+    const struct pjob *j = f->job;
+    *s = (struct sight){.frame = frame, .sides = sides, .n_sides = n};
+    s->vote = (struct vote){
+        .w = j->vw, .h = j->vh, .labels_w = j->ww, .labels_h = j->wh, .features = frame->features, .scores = f->scores};
+    for (int i = 0; i < n; i++) {
+        add_candidate(f, s, sides[i], false);
+        add_candidate(f, s, sides[i], true);
+    }
+}
+
+/* ---- the sharp score ------------------------------------------------------------------------------------------------- */
+
+/* Rectangle of the working size in which the score says there may be an object; w = 0 when there is none. */
+static struct gfilter_rect votes_rect(const struct pjob *j, const float *score)
+{
+    int x0 = j->vw, x1 = -1, y0 = j->vh, y1 = -1;
+    for (int y = 0; y < j->vh; y++)
+        for (int x = 0; x < j->vw; x++)
+            if (score[(size_t)y * (size_t)j->vw + (size_t)x] > SCORE_NOTHING) {
+                x0 = x < x0 ? x : x0;
+                x1 = x > x1 ? x : x1;
+                y0 = y < y0 ? y : y0;
+                y1 = y;
+            }
+    if (x1 < 0)
+        return (struct gfilter_rect){0};
+    int ax = x0 * j->ww / j->vw - MARGIN_PX, bx = (x1 + 1) * j->ww / j->vw + MARGIN_PX;
+    int ay = y0 * j->wh / j->vh - MARGIN_PX, by = (y1 + 1) * j->wh / j->vh + MARGIN_PX;
+    ax = ax < 0 ? 0 : ax;
+    ay = ay < 0 ? 0 : ay;
+    bx = bx > j->ww ? j->ww : bx;
+    by = by > j->wh ? j->wh : by;
+    return (struct gfilter_rect){ax, ay, bx - ax, by - ay};
+}
+
+struct sharpen {
+    struct fuser *f;
+    const struct sight *s;
+    const float *score;
+    uint8_t id;
+    struct gfilter_rect r;
+};
+
+/* What candidate c says at a pixel of the working size whose place on the voting grid is t. */
+static float opinion(const struct sharpen *k, const struct candidate *c, int x, int y, struct warp_tap t)
+{
+    const struct pjob *j = k->f->job;
+    float dx, dy;
+    if (c->full) {
+        size_t o = (size_t)y * (size_t)j->ww + (size_t)x;
+        dx = c->field->dx[o];
+        dy = c->field->dy[o];
+    } else {
+        dx = warp_read(c->field->dx, t) * (float)j->ww / (float)j->vw;
+        dy = warp_read(c->field->dy, t) * (float)j->wh / (float)j->vh;
+    }
+    return warp_read_share(c->side->key->labels, warp_tap((float)x + dx, (float)y + dy, j->ww, j->wh), k->id);
+}
+
+static void sharpen_row(void *arg, int row)
+{
+    const struct sharpen *k = arg;
+    const struct pjob *j = k->f->job;
+    float kx = (float)j->vw / (float)j->ww, ky = (float)j->vh / (float)j->wh;
+    int y = k->r.y + row;
+    for (int x = k->r.x; x < k->r.x + k->r.w; x++) {
+        struct warp_tap t = warp_tap(((float)x + 0.5f) * kx - 0.5f, ((float)y + 0.5f) * ky - 0.5f, j->vw, j->vh);
+        float sum[2] = {0}, weight[2] = {0};
+        for (int c = 0; c < k->s->n; c++) {
+            int side = k->s->c[c].side == k->s->sides[0] ? 0 : 1;
+            float w = warp_read(k->f->weights[c], t);
+            sum[side] += w * opinion(k, &k->s->c[c], x, y, t);
+            weight[side] += w;
+        }
+        size_t o = (size_t)y * (size_t)j->ww + (size_t)x;
+        float all = (sum[0] + sum[1]) / (weight[0] + weight[1]);
+        k->f->p[o] = SCORE_SHARE * warp_read(k->score, t) + (1 - SCORE_SHARE) * all;
+        if (weight[0] > 0 && weight[1] > 0) {
+            float split = fabsf(sum[0] / weight[0] - sum[1] / weight[1]);
+            k->f->split[o] = split > k->f->split[o] ? split : k->f->split[o];
+        }
+    }
+}
+
+/* ---- the network ----------------------------------------------------------------------------------------------------- */
+
+struct warp_job {
+    const struct pjob *job;
+    const struct pside *side;
+    const struct flow_field *to;
+    uint8_t id;
+    float *out;
+};
+
+static void warp_object_row(void *arg, int y)
+{
+    const struct warp_job *k = arg;
+    const struct pjob *j = k->job;
+    int w = k->to->width_px, h = k->to->height_px;
+    float kx = (float)j->ww / (float)w, ky = (float)j->wh / (float)h;
+    size_t o = (size_t)y * (size_t)w;
+    for (int x = 0; x < w; x++, o++) {
+        float sx = ((float)x + k->to->dx[o] + 0.5f) * kx - 0.5f, sy = ((float)y + k->to->dy[o] + 0.5f) * ky - 0.5f;
+        k->out[o] = warp_read_share(k->side->key->labels, warp_tap(sx, sy, j->ww, j->wh), k->id);
+    }
+}
+
+/* f->net = the network's probability of object `id`, at working size. */
+static int net_answer(struct fuser *f, const struct pframe *frame, const struct pside *const *sides, int n, uint8_t id,
+                      struct err *e)
+{
+    struct pjob *j = f->job;
+    struct fgplg_side in[2] = {{0}};
+    bool paper = j->opts->mode == PROPAGATE_PAPER;
+    for (int i = 0; i < n; i++) {
+        const struct flow_field *to = paper ? &sides[i]->chain : &sides[i]->chain_v;
+        int slot = sides[i]->key->im.ordinal < frame->ordinal ? 0 : 1;
+        par_for(to->height_px, warp_object_row, &(struct warp_job){j, sides[i], to, id, f->warped[i]});
+        in[slot] = (struct fgplg_side){to, f->warped[i], paper ? NULL : sides[i]->rel_chain_v};
+    }
+    struct flow_image rgb = {frame->rgb, j->ww, j->wh, 3 * j->ww, 3};
+    int64_t start = clock_mono_ms();
+    int rc = propagate_net_run(j->net, &rgb, in, j->ww, j->wh, f->net, e);
+    j->result->net_ms += clock_mono_ms() - start;
+    return rc;
+}
+
+struct blend {
+    struct fuser *f;
+    struct gfilter_rect r;
+};
+
+/*
+ * The network moves a pixel by at most NET_SHARE times the doubt that the warped labels leave: nothing where they agree and
+ * are decided, so a poor network cannot undo what the flow knows.
+ */
+static void blend_row(void *arg, int row)
+{
+    const struct blend *b = arg;
+    struct fuser *f = b->f;
+    size_t o = (size_t)(b->r.y + row) * (size_t)f->job->ww + (size_t)b->r.x;
+    for (int x = 0; x < b->r.w; x++, o++) {
+        float decided = fabsf(2 * f->p[o] - 1), doubt = 1 - decided * (1 - f->split[o]);
+        f->p[o] += NET_SHARE * doubt * (f->net[o] - f->p[o]);
+    }
+}
+
+/* ---- from probabilities to labels ------------------------------------------------------------------------------------ */
+
+struct tally {
+    struct fuser *f;
+    struct gfilter_rect r; /* of the frame's size */
+    uint8_t id;
+};
+
+static void tally_row(void *arg, int row)
+{
+    const struct tally *t = arg;
+    struct fuser *f = t->f;
+    int y = t->r.y + row;
+    size_t o = (size_t)y * (size_t)f->job->w + (size_t)t->r.x;
+    uint8_t *mask = f->mask->data + (ptrdiff_t)y * f->mask->stride_bytes + t->r.x;
+    for (int x = 0; x < t->r.w; x++, o++) {
+        float p = f->p_out[o];
+        f->total[o] += p;
+        if (p > f->best[o]) {
+            f->second[o] = f->best[o];
+            f->best[o] = p;
+            mask[x] = t->id;
+        } else if (p > f->second[o]) {
+            f->second[o] = p;
+        }
+    }
+}
+
+/* Counts the object at hand, f->p inside r (working size), in. */
+static int tally(struct fuser *f, struct gfilter_rect r, uint8_t id, struct err *e)
+{
+    const struct pjob *j = f->job;
+    if (f->p_out != f->p) {
+        int rc = plane_resample(f->p, j->ww, j->wh, f->p_out, j->w, j->h, e);
+        if (rc)
+            return rc;
+        r = (struct gfilter_rect){0, 0, j->w, j->h};
+    }
+    par_for(r.h, tally_row, &(struct tally){f, r, id});
+    return 0;
+}
+
+/* Background gets what the objects leave. Uncertainty is 1 - (best - second best), raised where the two sides disagree. */
+static void decide_row(void *arg, int y)
+{
+    struct fuser *f = arg;
+    const struct pjob *j = f->job;
+    size_t o = (size_t)y * (size_t)j->w;
+    uint8_t *mask = f->mask->data + (ptrdiff_t)y * f->mask->stride_bytes;
+    uint8_t *uncertain = f->uncertainty->data + (ptrdiff_t)y * f->uncertainty->stride_bytes;
+    const float *split = f->split + (size_t)((int64_t)y * j->wh / j->h) * (size_t)j->ww;
+    for (int x = 0; x < j->w; x++, o++) {
+        float ground = 1 - f->total[o], margin;
+        if (ground < 0)
+            ground = 0;
+        if (f->best[o] > ground) {
+            margin = f->best[o] - (f->second[o] > ground ? f->second[o] : ground);
+        } else {
+            margin = ground - f->best[o];
+            mask[x] = 0;
+        }
+        float u = 1 - margin * (1 - 0.5f * split[(int64_t)x * j->ww / j->w]);
+        uncertain[x] = (uint8_t)(255 * (u < 0 ? 0 : u > 1 ? 1 : u) + 0.5f);
+    }
+}
+
+static void clear(struct fuser *f)
+{
+    const struct pjob *j = f->job;
+    size_t n = (size_t)j->w * (size_t)j->h;
+    memset(f->best, 0, n * sizeof(float));
+    memset(f->second, 0, n * sizeof(float));
+    memset(f->total, 0, n * sizeof(float));
+    memset(f->split, 0, (size_t)j->ww * (size_t)j->wh * sizeof(float));
+    memset(f->mask->data, 0, (size_t)f->mask->stride_bytes * (size_t)j->h);
+}
+
+/* Expected region similarity: each pixel's probability of being right is taken from the uncertainty map. */
+static double confidence(const struct fuser *f)
+{
+    const struct pjob *j = f->job;
+    double inside = 0, area = 0, missed = 0;
+    for (int y = 0; y < j->h; y++) {
+        const uint8_t *mask = f->mask->data + (ptrdiff_t)y * f->mask->stride_bytes;
+        const uint8_t *u = f->uncertainty->data + (ptrdiff_t)y * f->uncertainty->stride_bytes;
+        for (int x = 0; x < j->w; x++) {
+            double wrong = u[x] / 510.0;
+            area += mask[x] != 0;
+            inside += mask[x] ? 1 - wrong : 0;
+            missed += mask[x] ? 0 : wrong;
+        }
+    }
+    return area + missed > 0 ? inside / (area + missed) : 1;
+}
+
+/* ---- one object, one frame ------------------------------------------------------------------------------------------- */
+
+static int fuse_object(struct fuser *f, const struct sight *s, const struct gfilter *edges, int slot, uint8_t id,
+                       struct err *e)
+{
+    const struct pjob *j = f->job;
+    struct gfilter_rect r = votes_rect(j, f->scores[slot]);
+    if (!r.w)
+        return 0;
+    memset(f->p, 0, (size_t)j->ww * (size_t)j->wh * sizeof(float));
+    par_for(r.h, sharpen_row, &(struct sharpen){f, s, f->scores[slot], id, r});
+    int rc = gfilter_run(edges, f->p, r, e);
+    if (rc == 0 && j->net) {
+        rc = net_answer(f, s->frame, s->sides, s->n_sides, id, e);
+        if (rc == 0)
+            par_for(r.h, blend_row, &(struct blend){f, r});
+    }
+    return rc ? rc : tally(f, r, id, e);
+}
+
+static void decide(struct fuser *f, struct fused *out)
+{
+    par_for(f->job->h, decide_row, f);
+    *out = (struct fused){f->mask, f->uncertainty, confidence(f)};
+}
+
+int fuser_run_paper(struct fuser *f, const struct pframe *frame, const struct pside *const sides[2], struct fused *out,
+                    struct err *e)
+{
+    const struct pjob *j = f->job;
+    int rc = 0;
+    clear(f);
+    for (int i = 0; rc == 0 && i < f->n_ids; i++) {
+        rc = net_answer(f, frame, sides, 2, f->ids[i], e);
+        if (rc == 0) {
+            memcpy(f->p, f->net, (size_t)j->ww * (size_t)j->wh * sizeof(*f->p));
+            rc = tally(f, (struct gfilter_rect){0, 0, j->ww, j->wh}, f->ids[i], e);
+        }
+    }
+    if (rc == 0)
+        decide(f, out);
+    return rc;
+}
+
+int fuser_run(struct fuser *f, const struct pframe *frame, const struct pside *const *sides, int n, struct fused *out,
+              struct err *e)
+{
+    const struct pjob *j = f->job;
+    struct sight s;
+    struct gfilter *edges = NULL;
+    struct flow_image rgb = {frame->rgb, j->ww, j->wh, 3 * j->ww, 3};
+    int radius = (int)lround(EDGE_RADIUS * hypot(j->ww, j->wh) / hypot(854, 480));
+    int rc = gfilter_open(&rgb, radius < 1 ? 1 : radius, EDGE_EPS, &edges, e);
+    sight_init(f, &s, frame, sides, n);
+    clear(f);
+    for (int at = 0; rc == 0 && at < f->n_ids; at += BATCH) {
+        s.vote.object_id = f->ids + at;
+        s.vote.n_objects = f->n_ids - at < BATCH ? f->n_ids - at : BATCH;
+        rc = vote_run(&s.vote, e);
+        for (int i = 0; rc == 0 && i < s.vote.n_objects; i++)
+            rc = fuse_object(f, &s, edges, i, f->ids[at + i], e);
+    }
+    gfilter_close(edges);
+    if (rc)
+        return rc;
+    decide(f, out);
+    return 0;
+}

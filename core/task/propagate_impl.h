@@ -1,0 +1,98 @@
+/* What the files of the propagate job share. Not for others. */
+#ifndef CORE_TASK_PROPAGATE_IMPL_H
+#define CORE_TASK_PROPAGATE_IMPL_H
+
+#include "core/flow/flow.h"
+#include "core/flow/vote.h"
+#include "core/task/propagate.h"
+#include "core/task/propagate_net.h"
+
+/* ---- keyframes (propagate_keys.c) ------------------------------------------------------------------------------------ */
+
+struct key_mask { /* a keyframe as it was read */
+    int64_t frame;
+    const char *path;
+    char sha256[SHA256_HEX_SIZE]; /* of the file */
+    enum { KEY_TWO_VALUED, KEY_SOFT, KEY_LABELS } kind;
+};
+
+/* Reads, checks and hashes the mask, keeps no pixels. */
+int key_inspect(const struct propagate_key *k, int w, int h, struct key_mask *out, struct err *e);
+/* GRAY8 of labels, of the frame's size; in a binary job 0 and 255. */
+int key_read(const struct key_mask *k, int w, int h, bool binary, struct frame **out, struct err *e);
+
+/* ---- the job (propagate.c) ------------------------------------------------------------------------------------------- */
+
+struct pjob {
+    const struct propagate_opts *opts;
+    struct propagate_result *result;
+    struct clip *clip;
+    struct clip_info info;
+    struct flow *flow;
+    struct propagate_net *net; /* NULL: none */
+    char model_name[192];
+    int w, h;   /* of the frames */
+    int ww, wh; /* working size */
+    int vw, vh; /* voting size, half of it */
+    bool binary;
+    struct key_mask *keys; /* by frame */
+    size_t n_keys;
+    struct propagate_span *spans;
+    size_t n_spans;
+    int64_t done;
+};
+
+/* Counts a frame as done and reports it; ERR_CANCELED when the job was canceled. */
+int pjob_step(struct pjob *j, int64_t frames, struct err *e);
+/* Reads frame n, checks its size. */
+int pjob_frame(struct pjob *j, int64_t n, struct frame **out, struct err *e);
+const struct key_mask *pjob_key(const struct pjob *j, int64_t frame); /* NULL for -1 */
+
+/* ---- one interval (propagate_span.c) --------------------------------------------------------------------------------- */
+
+int span_run(struct pjob *j, const struct propagate_span *span, struct err *e);
+
+/* ---- one frame (propagate_fuse.c) ------------------------------------------------------------------------------------ */
+
+/* A frame at working and voting size. */
+struct pframe {
+    int64_t ordinal;
+    uint8_t *rgb;    /* ww x wh */
+    uint8_t *grey;   /* ww x wh */
+    uint8_t *grey_v; /* vw x vh */
+    float *features; /* vote_features, vw x vh */
+};
+
+struct pkeyframe {
+    struct pframe im;
+    uint8_t *labels; /* ww x wh */
+};
+
+/* How one keyframe sees a frame. */
+struct pside {
+    const struct pkeyframe *key;
+    double nearness;            /* 0..1, the two sides' add up to 1 */
+    struct flow_field chain;    /* working size, frame -> keyframe */
+    struct flow_field chain_v;  /* voting size */
+    struct flow_field direct_v; /* voting size */
+    float *rel_chain_v, *rel_direct_v;
+};
+
+struct fuser; /* buffers of a size and, per span, the labels that occur */
+
+int fuser_new(struct pjob *j, struct fuser **out, struct err *e);
+void fuser_free(struct fuser *f);
+void fuser_set_labels(struct fuser *f, const struct pkeyframe *a, const struct pkeyframe *b); /* either may be NULL */
+
+struct fused {
+    struct frame *mask, *uncertainty; /* the fuser's own, valid until the next call */
+    double confidence;
+};
+/* n sides: 1 or 2. */
+int fuser_run(struct fuser *f, const struct pframe *frame, const struct pside *const *sides, int n, struct fused *out,
+              struct err *e);
+/* Paper mode: the network's answer alone. Both sides, left first; only `chain` of a side is used and holds the direct flow. */
+int fuser_run_paper(struct fuser *f, const struct pframe *frame, const struct pside *const sides[2], struct fused *out,
+                    struct err *e);
+
+#endif

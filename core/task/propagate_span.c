@@ -1,0 +1,567 @@
+/*
+ * One interval, in chunks of at most PROPAGATE_CHUNK frames.
+ *
+ * For every frame k the flows to and from both keyframes are composed from neighbour to neighbour: from the left keyframe
+ * going right, from the right one going left. The left ones ride along; the right ones need a walk from the far end first:
+ *
+ *   1. for every chunk from the last to the second, estimate its neighbour flows and carry the right state across it, keeping a
+ *      checkpoint of the state on each boundary (nothing when there is one chunk)
+ *   2. for every chunk from the first, estimate its neighbour flows, walk the right state through it from its checkpoint and keep what
+ *      each frame needs, then walk the left state and fuse frame after frame
+ *
+ * Without a right keyframe there is only the left walk. Without a left one the chunks are taken from the last to the first, so no
+ * checkpoints are needed.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/base/par.h"
+#include "core/task/propagate_impl.h"
+
+/* Composed flow between a frame and a keyframe. */
+struct state {
+    struct flow_field to, from;
+};
+
+/* What one keyframe contributes to one frame, kept until it is fused. */
+struct seen {
+    bool valid;
+    struct pside side;
+};
+
+struct chunk {
+    int64_t first, last; /* frames to be fused */
+    int64_t base;        /* ordinal of frames[0]: first - 1, or first when nothing lies before it */
+    int n;               /* frames held, neighbours included */
+    struct pframe frames[PROPAGATE_CHUNK + 2];
+    struct flow_field fwd[PROPAGATE_CHUNK + 1]; /* frames[i] -> frames[i+1] */
+    struct flow_field bwd[PROPAGATE_CHUNK + 1];
+    struct seen right[PROPAGATE_CHUNK];
+};
+
+struct span {
+    struct pjob *job;
+    const struct propagate_span *plan;
+    struct pkeyframe *left, *right; /* NULL: none on that side */
+    struct state left_state, right_state, spare;
+    struct state *checkpoints; /* [i]: right state at the first frame after chunk i */
+    int64_t n_chunks;
+    struct seen left_seen;
+    struct chunk c;
+    struct fuser *fuser;
+};
+
+/* ---- frames ---------------------------------------------------------------------------------------------------------- */
+
+static void pframe_fini(struct pframe *f)
+{
+    free(f->rgb);
+    free(f->grey);
+    free(f->grey_v);
+    free(f->features);
+    *f = (struct pframe){0};
+}
+
+static void to_grey(const uint8_t *rgb, uint8_t *grey, size_t n)
+{
+    for (size_t i = 0; i < n; i++, rgb += 3)
+        grey[i] = (uint8_t)((rgb[0] * 77 + rgb[1] * 150 + rgb[2] * 29 + 128) >> 8);
+}
+
+/* Resamples interleaved bytes; channels 1 or 3. */
+static int scale_bytes(const uint8_t *src, int stride, int channels, int w, int h, uint8_t *dst, int dw, int dh,
+                       struct err *e)
+{
+    size_t n = (size_t)w * (size_t)h, dn = (size_t)dw * (size_t)dh;
+    if (w == dw && h == dh) {
+        for (int y = 0; y < h; y++)
+            memcpy(dst + (size_t)(y * channels) * (size_t)w, src + (ptrdiff_t)y * stride, (size_t)(w * channels));
+        return 0;
+    }
+    float *in = malloc((n + dn) * sizeof(*in)), *out = in + n;
+    if (!in)
+        return err_set(e, ERR_NOMEM, "resizing a frame");
+    int rc = 0;
+    for (int c = 0; rc == 0 && c < channels; c++) {
+        for (int y = 0; y < h; y++)
+            for (int x = 0; x < w; x++)
+                in[(size_t)y * (size_t)w + (size_t)x] = src[(ptrdiff_t)y * stride + x * channels + c];
+        rc = plane_resample(in, w, h, out, dw, dh, e);
+        for (size_t i = 0; rc == 0 && i < dn; i++)
+            dst[i * (size_t)channels + (size_t)c] = (uint8_t)(out[i] + 0.5f);
+    }
+    free(in);
+    return rc;
+}
+
+static int pframe_load(struct pjob *j, int64_t n, struct pframe *out, struct err *e)
+{
+    size_t work = (size_t)j->ww * (size_t)j->wh, vote = (size_t)j->vw * (size_t)j->vh;
+    struct frame *f = NULL;
+    *out = (struct pframe){.ordinal = n};
+    int rc = pjob_frame(j, n, &f, e);
+    if (rc)
+        return rc;
+    out->rgb = malloc(3 * work);
+    out->grey = malloc(work);
+    out->grey_v = malloc(vote);
+    out->features = aligned_alloc(64, (vote * 4 * sizeof(float) + 63) / 64 * 64);
+    if (!out->rgb || !out->grey || !out->grey_v || !out->features)
+        rc = err_set(e, ERR_NOMEM, "frame %lld", (long long)n);
+    if (rc == 0)
+        rc = scale_bytes(f->data, f->stride_bytes, 3, j->w, j->h, out->rgb, j->ww, j->wh, e);
+    if (rc == 0) {
+        to_grey(out->rgb, out->grey, work);
+        rc = scale_bytes(out->grey, j->ww, 1, j->ww, j->wh, out->grey_v, j->vw, j->vh, e);
+    }
+    if (rc == 0)
+        rc = vote_features(&(struct flow_image){out->rgb, j->ww, j->wh, 3 * j->ww, 3}, j->vw, j->vh, out->features, e);
+    frame_unref(f);
+    if (rc)
+        pframe_fini(out);
+    return rc;
+}
+
+static void pkeyframe_free(struct pkeyframe *k)
+{
+    if (!k)
+        return;
+    pframe_fini(&k->im);
+    free(k->labels);
+    free(k);
+}
+
+static int pkeyframe_load(struct pjob *j, int64_t n, struct pkeyframe **out, struct err *e)
+{
+    *out = NULL;
+    if (n < 0)
+        return 0;
+    struct frame *mask = NULL;
+    struct pkeyframe *k = calloc(1, sizeof(*k));
+    if (k)
+        k->labels = malloc((size_t)j->ww * (size_t)j->wh);
+    int rc = k && k->labels ? 0 : err_set(e, ERR_NOMEM, "keyframe %lld", (long long)n);
+    if (rc == 0)
+        rc = pframe_load(j, n, &k->im, e);
+    if (rc == 0)
+        rc = key_read(pjob_key(j, n), j->w, j->h, j->binary, &mask, e);
+    if (rc) {
+        pkeyframe_free(k);
+        return rc;
+    }
+    for (int y = 0; y < j->wh; y++) {
+        const uint8_t *row = mask->data + ((int64_t)y * 2 + 1) * j->h / (2 * j->wh) * mask->stride_bytes;
+        for (int x = 0; x < j->ww; x++)
+            k->labels[(size_t)y * (size_t)j->ww + (size_t)x] = row[((int64_t)x * 2 + 1) * j->w / (2 * j->ww)];
+    }
+    frame_unref(mask);
+    *out = k;
+    return 0;
+}
+
+/* ---- states ---------------------------------------------------------------------------------------------------------- */
+
+static int state_init(struct state *s, const struct pjob *j, struct err *e)
+{
+    int rc = flow_field_init(&s->to, j->ww, j->wh, e);
+    return rc ? rc : flow_field_init(&s->from, j->ww, j->wh, e);
+}
+
+static void state_fini(struct state *s)
+{
+    flow_field_fini(&s->to);
+    flow_field_fini(&s->from);
+}
+
+static void field_copy(struct flow_field *dst, const struct flow_field *src)
+{
+    memcpy(dst->dx, src->dx, 2 * (size_t)src->width_px * (size_t)src->height_px * sizeof(float));
+}
+
+static void state_zero(struct state *s)
+{
+    size_t bytes = 2 * (size_t)s->to.width_px * (size_t)s->to.height_px * sizeof(float);
+    memset(s->to.dx, 0, bytes);
+    memset(s->from.dx, 0, bytes);
+}
+
+/* Moves a state from a frame's neighbour to the frame: `away` is the frame's flow to that neighbour, `back` the other way. */
+static void state_move(struct state *s, struct state *spare, const struct flow_field *away,
+                       const struct flow_field *back)
+{
+    flow_chain(away, &s->to, &spare->to);
+    flow_chain(&s->from, back, &spare->from);
+    struct state moved = *spare;
+    *spare = *s;
+    *s = moved;
+}
+
+/* ---- chunks ---------------------------------------------------------------------------------------------------------- */
+
+static void seen_fini(struct seen *s)
+{
+    flow_field_fini(&s->side.chain);
+    flow_field_fini(&s->side.chain_v);
+    flow_field_fini(&s->side.direct_v);
+    free(s->side.rel_chain_v);
+    free(s->side.rel_direct_v);
+    *s = (struct seen){0};
+}
+
+static int seen_init(struct seen *s, const struct pjob *j, struct err *e)
+{
+    if (s->side.chain.dx)
+        return 0;
+    size_t vote = (size_t)j->vw * (size_t)j->vh;
+    int rc = flow_field_init(&s->side.chain, j->ww, j->wh, e);
+    if (rc == 0)
+        rc = flow_field_init(&s->side.chain_v, j->vw, j->vh, e);
+    if (rc == 0)
+        rc = flow_field_init(&s->side.direct_v, j->vw, j->vh, e);
+    s->side.rel_chain_v = malloc(vote * sizeof(float));
+    s->side.rel_direct_v = malloc(vote * sizeof(float));
+    if (rc == 0 && (!s->side.rel_chain_v || !s->side.rel_direct_v))
+        rc = err_set(e, ERR_NOMEM, "interval");
+    return rc;
+}
+
+static void chunk_clear(struct chunk *c)
+{
+    for (int i = 0; i < c->n; i++)
+        pframe_fini(&c->frames[i]);
+    c->n = 0;
+    for (int i = 0; i < PROPAGATE_CHUNK; i++)
+        c->right[i].valid = false;
+}
+
+static void chunk_fini(struct chunk *c)
+{
+    chunk_clear(c);
+    for (int i = 0; i < PROPAGATE_CHUNK + 1; i++) {
+        flow_field_fini(&c->fwd[i]);
+        flow_field_fini(&c->bwd[i]);
+    }
+    for (int i = 0; i < PROPAGATE_CHUNK; i++)
+        seen_fini(&c->right[i]);
+}
+
+struct pairs { /* the neighbour flows of a chunk, as jobs for the thread pool */
+    struct pjob *job;
+    struct chunk *c;
+    int failed; /* 0, or the first code */
+    struct err err;
+};
+
+static void pair_flow(void *arg, int i)
+{
+    struct pairs *p = arg;
+    struct pjob *j = p->job;
+    const struct pframe *a = &p->c->frames[i / 2], *b = &p->c->frames[i / 2 + 1];
+    struct flow_image ia = {a->grey, j->ww, j->wh, j->ww, 1}, ib = {b->grey, j->ww, j->wh, j->ww, 1};
+    struct err err = {0};
+    if (__atomic_load_n(&p->failed, __ATOMIC_RELAXED))
+        return;
+    int rc = i % 2 ? flow_compute(j->flow, &ib, &ia, &p->c->bwd[i / 2], &err)
+                   : flow_compute(j->flow, &ia, &ib, &p->c->fwd[i / 2], &err);
+    int none = 0;
+    if (rc && __atomic_compare_exchange_n(&p->failed, &none, rc, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        p->err = err;
+}
+
+static int chunk_flows(struct pjob *j, struct chunk *c, struct err *e)
+{
+    struct pairs p = {.job = j, .c = c};
+    int64_t start = clock_mono_ms();
+    for (int i = 0; i + 1 < c->n; i++) {
+        int rc = c->fwd[i].dx ? 0 : flow_field_init(&c->fwd[i], j->ww, j->wh, e);
+        if (rc == 0 && !c->bwd[i].dx)
+            rc = flow_field_init(&c->bwd[i], j->ww, j->wh, e);
+        if (rc)
+            return rc;
+    }
+    /* A pair of frames at a time per thread, so that a cancel is not waited for long. */
+    par_for(2 * (c->n - 1), pair_flow, &p);
+    j->result->flow_ms += clock_mono_ms() - start;
+    if (p.failed && e)
+        *e = p.err;
+    return p.failed;
+}
+
+/* Loads chunk i of the span: its frames, the neighbours on both sides as far as the span or its keyframes reach, and
+ * the flows between them. */
+static int chunk_load(struct span *s, int64_t i, struct err *e)
+{
+    struct chunk *c = &s->c;
+    chunk_clear(c);
+    c->first = s->plan->first + i * PROPAGATE_CHUNK;
+    c->last = c->first + PROPAGATE_CHUNK - 1 < s->plan->last ? c->first + PROPAGATE_CHUNK - 1 : s->plan->last;
+    bool before = s->left || i > 0, after = s->right || c->last < s->plan->last;
+    c->base = before ? c->first - 1 : c->first;
+    int64_t end = after ? c->last + 1 : c->last;
+    for (int64_t n = c->base; n <= end; n++) {
+        int rc = pjob_step(s->job, 0, e);
+        if (rc == 0)
+            rc = pframe_load(s->job, n, &c->frames[c->n], e);
+        if (rc)
+            return rc;
+        c->n++;
+    }
+    return chunk_flows(s->job, c, e);
+}
+
+/* ---- what a keyframe sees -------------------------------------------------------------------------------------------- */
+
+/* Fills `out` for a frame from the composed flows and a direct one. */
+static int look(struct span *s, const struct pframe *f, const struct pkeyframe *key, const struct state *st,
+                struct flow_field *from_v, struct seen *out, struct err *e)
+{
+    struct pjob *j = s->job;
+    int rc = seen_init(out, j, e);
+    if (rc)
+        return rc;
+    out->valid = true;
+    out->side.key = key;
+    field_copy(&out->side.chain, &st->to);
+    flow_resize(&st->to, &out->side.chain_v);
+    flow_resize(&st->from, from_v);
+    flow_reliability(&out->side.chain_v, from_v, out->side.rel_chain_v);
+    struct flow_image a = {f->grey_v, j->vw, j->vh, j->vw, 1}, b = {key->im.grey_v, j->vw, j->vh, j->vw, 1};
+    int64_t start = clock_mono_ms();
+    rc = flow_compute(j->flow, &a, &b, &out->side.direct_v, e);
+    j->result->flow_ms += clock_mono_ms() - start;
+    if (rc == 0)
+        flow_reliability(&out->side.direct_v, from_v, out->side.rel_direct_v);
+    return rc;
+}
+
+/* Walks the right state from just after the chunk to its first frame. With `keep`, every frame's view is kept. */
+static int walk_right(struct span *s, bool keep, struct err *e)
+{
+    struct chunk *c = &s->c;
+    struct flow_field from_v = {0};
+    int rc = keep ? flow_field_init(&from_v, s->job->vw, s->job->vh, e) : 0;
+    for (int64_t k = c->last; rc == 0 && k >= c->first; k--) {
+        int64_t at = k - c->base;
+        state_move(&s->right_state, &s->spare, &c->fwd[at], &c->bwd[at]);
+        if (keep)
+            rc = look(s, &c->frames[at], s->right, &s->right_state, &from_v, &c->right[k - c->first], e);
+        if (rc == 0)
+            rc = pjob_step(s->job, 0, e);
+    }
+    flow_field_fini(&from_v);
+    return rc;
+}
+
+/* ---- fusing ---------------------------------------------------------------------------------------------------------- */
+
+static int emit(struct span *s, int64_t k, const struct fused *f, struct err *e)
+{
+    struct pjob *j = s->job;
+    const struct propagate_sink *sink = &j->opts->sink;
+    struct propagate_label l = {.frame = k,
+                                .name = clip_frame_name(j->clip, k),
+                                .source = f ? PROPAGATE_PSEUDO : PROPAGATE_UNCOVERED,
+                                .confidence = f ? f->confidence : 0,
+                                .left = s->plan->left,
+                                .right = s->plan->right,
+                                .one_sided = s->plan->left < 0 || s->plan->right < 0,
+                                .binary = j->binary,
+                                .flow = flow_name(j->flow),
+                                .model = j->net ? j->model_name : NULL};
+    int rc = sink->label(sink->arg, &l, f ? f->mask : NULL, f ? f->uncertainty : NULL, e);
+    if (rc)
+        return rc;
+    if (f)
+        j->result->labelled++;
+    else
+        j->result->uncovered++;
+    return pjob_step(j, 1, e);
+}
+
+static int fuse_frame(struct span *s, int64_t k, struct flow_field *from_v, struct err *e)
+{
+    struct chunk *c = &s->c;
+    int64_t at = k - c->base;
+    const struct pside *sides[2];
+    int n = 0, rc = 0;
+    struct seen *right = &c->right[k - c->first];
+    if (s->left) {
+        state_move(&s->left_state, &s->spare, &c->bwd[at - 1], &c->fwd[at - 1]);
+        rc = look(s, &c->frames[at], s->left, &s->left_state, from_v, &s->left_seen, e);
+        double to_left = (double)(k - s->plan->left), to_right = (double)(s->plan->right - k);
+        s->left_seen.side.nearness = right->valid ? to_right / (to_left + to_right) : 1;
+        sides[n++] = &s->left_seen.side;
+    }
+    if (right->valid) {
+        right->side.nearness = n ? 1 - s->left_seen.side.nearness : 1;
+        sides[n++] = &right->side;
+    }
+    struct fused out;
+    if (rc == 0)
+        rc = fuser_run(s->fuser, &c->frames[at], sides, n, &out, e);
+    return rc ? rc : emit(s, k, &out, e);
+}
+
+static int fuse_chunk(struct span *s, struct err *e)
+{
+    struct flow_field from_v;
+    int rc = flow_field_init(&from_v, s->job->vw, s->job->vh, e);
+    for (int64_t k = s->c.first; rc == 0 && k <= s->c.last; k++)
+        rc = fuse_frame(s, k, &from_v, e);
+    flow_field_fini(&from_v);
+    return rc;
+}
+
+/* ---- the interval ---------------------------------------------------------------------------------------------------- */
+
+static int64_t chunk_first(const struct span *s, int64_t i)
+{
+    return s->plan->first + i * PROPAGATE_CHUNK;
+}
+
+/* Whether the right keyframe has a say in chunk i: its far end must be within reach. */
+static bool in_reach(const struct span *s, int64_t i)
+{
+    return s->right && (!s->left || s->plan->right - chunk_first(s, i) <= PROPAGATE_REACH);
+}
+
+static int keep_checkpoint(struct span *s, int64_t i, struct err *e)
+{
+    int rc = state_init(&s->checkpoints[i], s->job, e);
+    if (rc)
+        return rc;
+    field_copy(&s->checkpoints[i].to, &s->right_state.to);
+    field_copy(&s->checkpoints[i].from, &s->right_state.from);
+    return 0;
+}
+
+/* Step 1: the right state on every chunk boundary within reach. */
+static int find_checkpoints(struct span *s, struct err *e)
+{
+    s->checkpoints = calloc((size_t)s->n_chunks, sizeof(*s->checkpoints));
+    if (!s->checkpoints)
+        return err_set(e, ERR_NOMEM, "interval");
+    int rc = 0;
+    for (int64_t i = s->n_chunks - 1; rc == 0 && i > 0 && in_reach(s, i - 1); i--) {
+        rc = chunk_load(s, i, e);
+        if (rc == 0)
+            rc = walk_right(s, false, e);
+        if (rc == 0)
+            rc = keep_checkpoint(s, i - 1, e);
+    }
+    return rc;
+}
+
+/* Step 2 for one chunk. */
+static int run_chunk(struct span *s, int64_t i, struct err *e)
+{
+    int rc = chunk_load(s, i, e);
+    if (rc == 0 && in_reach(s, i)) {
+        if (s->left && i + 1 < s->n_chunks) {
+            field_copy(&s->right_state.to, &s->checkpoints[i].to);
+            field_copy(&s->right_state.from, &s->checkpoints[i].from);
+            state_fini(&s->checkpoints[i]);
+        } else if (s->left) {
+            state_zero(&s->right_state);
+        }
+        rc = walk_right(s, true, e);
+    }
+    return rc ? rc : fuse_chunk(s, e);
+}
+
+static int span_chunks(struct span *s, struct err *e)
+{
+    int rc = 0;
+    s->n_chunks = (s->plan->last - s->plan->first) / PROPAGATE_CHUNK + 1;
+    if (!s->left) { /* from the keyframe backwards */
+        for (int64_t i = s->n_chunks - 1; rc == 0 && i >= 0; i--)
+            rc = run_chunk(s, i, e);
+        return rc;
+    }
+    if (s->right)
+        rc = find_checkpoints(s, e);
+    for (int64_t i = 0; rc == 0 && i < s->n_chunks; i++)
+        rc = run_chunk(s, i, e);
+    return rc;
+}
+
+/* Paper mode: every frame by itself, direct flow to both keyframes. */
+static int paper_frame(struct span *s, int64_t k, struct seen *seen, struct err *e)
+{
+    struct pjob *j = s->job;
+    struct pframe *f = &s->c.frames[0];
+    struct pkeyframe *const keys[2] = {s->left, s->right};
+    const struct pside *const sides[2] = {&s->left_seen.side, &seen->side};
+    struct fused out;
+    chunk_clear(&s->c);
+    int rc = pframe_load(j, k, f, e);
+    if (rc)
+        return rc;
+    s->c.n = 1;
+    for (int i = 0; rc == 0 && i < 2; i++) {
+        struct pside *side = i ? &seen->side : &s->left_seen.side;
+        struct flow_image a = {f->rgb, j->ww, j->wh, 3 * j->ww, 3}, b = {keys[i]->im.rgb, j->ww, j->wh, 3 * j->ww, 3};
+        side->key = keys[i];
+        int64_t start = clock_mono_ms();
+        rc = flow_compute(j->flow, &a, &b, &side->chain, e);
+        j->result->flow_ms += clock_mono_ms() - start;
+    }
+    if (rc == 0)
+        rc = fuser_run_paper(s->fuser, f, sides, &out, e);
+    return rc ? rc : emit(s, k, &out, e);
+}
+
+static int span_paper(struct span *s, struct err *e)
+{
+    int rc = seen_init(&s->left_seen, s->job, e);
+    if (rc == 0)
+        rc = seen_init(&s->c.right[0], s->job, e);
+    for (int64_t k = s->plan->first; rc == 0 && k <= s->plan->last; k++)
+        rc = s->left && s->right ? paper_frame(s, k, &s->c.right[0], e) : emit(s, k, NULL, e);
+    return rc;
+}
+
+static void span_free(struct span *s)
+{
+    if (!s)
+        return;
+    for (int64_t i = 0; s->checkpoints && i < s->n_chunks; i++)
+        state_fini(&s->checkpoints[i]);
+    free(s->checkpoints);
+    state_fini(&s->left_state);
+    state_fini(&s->right_state);
+    state_fini(&s->spare);
+    seen_fini(&s->left_seen);
+    chunk_fini(&s->c);
+    pkeyframe_free(s->left);
+    pkeyframe_free(s->right);
+    fuser_free(s->fuser);
+    free(s);
+}
+
+int span_run(struct pjob *j, const struct propagate_span *plan, struct err *e)
+{
+    struct span *s = calloc(1, sizeof(*s));
+    if (!s)
+        return err_set(e, ERR_NOMEM, "interval");
+    s->job = j;
+    s->plan = plan;
+    int rc = pkeyframe_load(j, plan->left, &s->left, e);
+    if (rc == 0)
+        rc = pkeyframe_load(j, plan->right, &s->right, e);
+    if (rc == 0)
+        rc = state_init(&s->left_state, j, e);
+    if (rc == 0)
+        rc = state_init(&s->right_state, j, e);
+    if (rc == 0)
+        rc = state_init(&s->spare, j, e);
+    if (rc == 0)
+        rc = fuser_new(j, &s->fuser, e);
+    if (rc == 0) {
+        fuser_set_labels(s->fuser, s->left, s->right);
+        rc = j->opts->mode == PROPAGATE_PAPER ? span_paper(s, e) : span_chunks(s, e);
+    }
+    span_free(s);
+    return rc ? err_wrap(e, "frames %lld to %lld", (long long)plan->first, (long long)plan->last) : 0;
+}
