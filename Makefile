@@ -95,6 +95,10 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.c.o $(O)/libsalient.a
 
 .SECONDARY:
 
+$(O)/tests/bench/%: $(O)/tests/bench/%.c.o $(O)/libsalient.a
+	@echo "  LD   $@"
+	$(Q)$(CXX) $(OPT) -o $@ $^ $(LDLIBS)
+
 -include $(LIB_OBJ:.o=.d) $(O)/server/main.c.d $(patsubst %,%.c.d,$(UNIT_BIN))
 
 # ---- running ---------------------------------------------------------------------------------------------------------

@@ -36,8 +36,7 @@ static int set_up(const char *device, int64_t threads, struct tensor_device *dev
     return tensor_device_parse(device, dev, e);
 }
 
-/* ---- import
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- import ------------------------------------------------------------------------------------------------------ */
 
 struct import_opts {
     const char *arch, *out, *device;
@@ -115,8 +114,7 @@ static int cmd_import(int argc, char **argv)
     return import_file(pos[0], &o, &e) ? fail("import", &e) : 0;
 }
 
-/* ---- info
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- info -------------------------------------------------------------------------------------------------------- */
 
 static int print_info(const char *name, const char *arch, const char *models, bool json, struct err *e)
 {
@@ -168,8 +166,7 @@ static int cmd_info(int argc, char **argv)
     return print_info(pos[0], arch, models, json, &e) ? fail("info", &e) : 0;
 }
 
-/* ---- run
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- run --------------------------------------------------------------------------------------------------------- */
 
 struct run_opts {
     const char *arch, *models, *input, *output, *head, *device;
@@ -276,8 +273,7 @@ static int cmd_run(int argc, char **argv)
     return rc ? fail("run", &e) : 0;
 }
 
-/* ---- dispatch
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- dispatch ---------------------------------------------------------------------------------------------------- */
 
 static void usage(FILE *out)
 {

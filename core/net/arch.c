@@ -65,7 +65,7 @@ int net_arch_parse(const char *name, const struct net_arch **out, struct err *e)
     return err_set(e, ERR_UNSUPPORTED, "no architecture '%.80s'; there are %s", name, list);
 }
 
-/* ---- walks */
+/* ---- walks ------------------------------------------------------------------------------------------------------- */
 
 /* Walks a whole definition (the video one where there is one) without activations. */
 static int walk(const struct net_arch *a, struct net_walk *n)
@@ -139,7 +139,7 @@ struct tensor *net_trunk(const struct net_arch *a, const struct weights *w, stru
     return run((struct net_walk){.s = s, .w = w, .mode = mode, .trunk = true}, video ? a->video : a->image, a, x);
 }
 
-/* ---- initialisation */
+/* ---- initialisation ---------------------------------------------------------------------------------------------- */
 
 static uint64_t fnv1a(const char *s)
 {
@@ -209,7 +209,7 @@ int net_init(const struct net_arch *a, struct weights *w, uint64_t seed, struct 
     return rc;
 }
 
-/* ---- checking */
+/* ---- checking ---------------------------------------------------------------------------------------------------- */
 
 static void shape_text(char *out, size_t size, int ndim, const struct tensor *t, const int64_t *shape)
 {
@@ -287,7 +287,7 @@ int net_check(const struct net_arch *a, const struct weights *w, bool allow_extr
     return rc;
 }
 
-/* ---- transfer */
+/* ---- transfer ---------------------------------------------------------------------------------------------------- */
 
 /* "_blocks.0._bn1.weight" -> "blocks.0.bn1.weight" */
 static void strip_underscores(const char *name, char *out, size_t size)

@@ -3,8 +3,8 @@
  * the length.
  *
  * The clip is cut into windows of the model's clip length T without overlap. The last window is re-aligned to end at
- * the last frame, and its maps replace the ones before; so maps come one window late. A clip shorter than T repeats its
- * last frame. Models without a temporal module have T = 1 (batched).
+ * the last frame, and its maps replace the ones before; so maps come late, by a window for each thread and one more (at
+ * most five). A clip shorter than T repeats its last frame. Models without a temporal module have T = 1 (batched).
  */
 #ifndef CORE_NET_DETECTOR_H
 #define CORE_NET_DETECTOR_H

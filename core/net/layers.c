@@ -64,7 +64,7 @@ struct tensor *net_param(struct net_walk *n, const char *name, enum net_role rol
     return t;
 }
 
-/* ---- convolution */
+/* ---- convolution ------------------------------------------------------------------------------------------------- */
 
 static int or1(int v)
 {
@@ -101,7 +101,7 @@ struct tensor *net_conv(struct net_walk *n, struct tensor *x, const char *name, 
     return convolve(n, x, w, b, c);
 }
 
-/* ---- batch norm */
+/* ---- batch norm -------------------------------------------------------------------------------------------------- */
 
 struct norm {
     struct tensor *gamma, *beta, *mean, *var; /* (C) each */

@@ -55,7 +55,7 @@ struct tensor *net_conv_bn_relu(struct net_walk *n, struct tensor *x, const char
 struct tensor *net_trunk(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
                          bool video, struct net_mode mode);
 
-/* ---- parts */
+/* ---- parts ------------------------------------------------------------------------------------------------------- */
 
 struct pyramid {
     struct tensor *s4, *s8, *s16; /* features at strides 4, 8 and 16, for the skips */

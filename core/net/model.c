@@ -30,8 +30,7 @@ struct model {
     struct loaded plain, folded;
 };
 
-/* ---- finding
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- finding ----------------------------------------------------------------------------------------------------- */
 
 static int default_dirs(char dirs[3][FS_PATH_MAX])
 {
@@ -126,8 +125,7 @@ int model_find(const char *name, const char *dir, char *out, struct err *e)
     return err_set(e, ERR_NOTFOUND, "no model '%s'; looked in %s", name, looked);
 }
 
-/* ---- model.json
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- model.json -------------------------------------------------------------------------------------------------- */
 
 static int field_text(const json_t *o, const char *key, char *out, size_t size, struct err *e)
 {
@@ -209,8 +207,7 @@ out:
     return rc;
 }
 
-/* ---- weights
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 
 static void unload(struct loaded *l)
 {
@@ -263,8 +260,7 @@ void model_trim(struct model *m)
     unload(&m->plain);
 }
 
-/* ---- opening
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static void bare_info(struct model *m, const char *path)
 {
@@ -360,8 +356,12 @@ const struct model_info *model_info(const struct model *m)
     return &m->info;
 }
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------------------- */
+struct tensor_device model_device(const struct model *m)
+{
+    return m->dev;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 /* Tensors of the architecture only: what published files carry beside them is left out. */
 int model_save_weights(const struct net_arch *a, const char *path, const struct weights *w, enum tensor_dtype dt,

@@ -46,6 +46,7 @@ int model_open_as(const char *path, const char *arch, struct tensor_device dev, 
 void model_close(struct model *m); /* NULL is fine; detectors must be freed before */
 
 const struct model_info *model_info(const struct model *m);
+struct tensor_device model_device(const struct model *m);
 /* The weights as they were in the file, in float32, and the same network with its batch norms folded. Both are made
  * when first asked for and live until model_trim or model_close; NULL with e set on failure. Not for two threads at
  * once. */

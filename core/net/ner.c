@@ -41,7 +41,7 @@ static struct tensor *non_local(struct net_walk *n, struct tensor *x, const char
     return tensor_add(s, net_conv(n, y, NET_NAME("%s.W", name), back), x);
 }
 
-/* ---- convolutional GRU */
+/* ---- convolutional GRU ------------------------------------------------------------------------------------------- */
 
 enum { RESET, UPDATE, OUTPUT, GATES };
 

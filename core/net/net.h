@@ -28,7 +28,7 @@
 
 #define NET_NAME_MAX 96
 
-/* ---- architectures */
+/* ---- architectures ----------------------------------------------------------------------------------------------- */
 
 struct net_walk;
 
@@ -52,7 +52,7 @@ const struct net_arch *net_arch_at(size_t i);
 /* As net_arch_find, ERR_UNSUPPORTED with the list of names when there is none. */
 int net_arch_parse(const char *name, const struct net_arch **out, struct err *e);
 
-/* ---- parameters */
+/* ---- parameters -------------------------------------------------------------------------------------------------- */
 
 enum net_role {
     NET_WEIGHT,     /* convolution kernel: decays */
@@ -103,7 +103,7 @@ int net_transfer(const struct net_arch *a, struct weights *to, const struct weig
 /* True when nothing of `w` has this project's names, but some of it is recognised as the backbone of `a`. */
 bool net_is_backbone(const struct net_arch *a, const struct weights *w);
 
-/* ---- forward */
+/* ---- forward ----------------------------------------------------------------------------------------------------- */
 
 enum net_bn {
     NET_BN_FROZEN, /* running statistics; affine parameters may still be trained */
@@ -128,7 +128,7 @@ struct tensor *net_image(const struct net_arch *a, const struct weights *w, stru
 struct tensor *net_video(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
                          struct net_mode mode);
 
-/* ---- inference */
+/* ---- inference --------------------------------------------------------------------------------------------------- */
 
 /* Fills `out` with the same network without batch norms, convolution kernels in channels_last; `w` stays as it is. */
 int net_fold(const struct net_arch *a, const struct weights *w, struct weights *out, struct err *e);

@@ -22,7 +22,7 @@ struct plan_shape {
  * take, ERR_UNSUPPORTED for video without a temporal module. */
 int plan_new(struct model *m, struct plan_shape shape, struct plan **out, struct err *e);
 void plan_free(struct plan *p); /* NULL is fine */
-/* in: frames x channels x H x W, normalised. logits: frames x H x W. One thread at a time. ERR_COMPUTE, ERR_NOMEM,
+/* in: frames x channels x H x W, normalised. logits: frames x H x W. Several threads may run one plan. ERR_COMPUTE, ERR_NOMEM,
  * ERR_DEVICE_LOST. */
 int plan_run(struct plan *p, float *in, float *logits, struct err *e);
 

@@ -20,7 +20,7 @@ struct tensor *refinement(struct net_walk *n, struct tensor *up, struct tensor *
                             (struct conv){.in = r.up_in + r.skip_out, .out = r.out, .k = 3});
 }
 
-/* ---- published */
+/* ---- published --------------------------------------------------------------------------------------------------- */
 
 static struct tensor *refine(struct net_walk *n, struct tensor *x, struct pyramid p)
 {
@@ -57,7 +57,7 @@ struct tensor *rcrnet_video(struct net_walk *n, struct tensor *x)
     return rcrnet(n, x, true);
 }
 
-/* ---- lite */
+/* ---- lite -------------------------------------------------------------------------------------------------------- */
 
 static struct tensor *refine_lite(struct net_walk *n, struct tensor *x, struct pyramid p)
 {

@@ -50,6 +50,9 @@ struct tensor_device {
 int tensor_device_parse(const char *text, struct tensor_device *out, struct err *e);
 /* Threads inside one operation. Must be called once before work: libtorch's own default here is 1. */
 void tensor_set_threads(int n);
+/* Operations called from this thread use at most n of them; 0 lifts the limit. For callers that run several networks side by side, which
+ * costs less than threads meeting inside every operation. */
+void tensor_thread_limit(int n);
 /* "libtorch 1.13.1, oneDNN, OpenBLAS 0.3.21" for `version` and the start-up log. Static storage. */
 const char *tensor_version(void);
 /* Measures a small matrix product; 0 when BLAS is a fast one, ERR_DEVICE with advice when it is the reference BLAS. */

@@ -37,16 +37,17 @@ namespace shim
 static std::mutex threads_lock;
 static int threads_wanted = 0;
 static std::atomic<int> threads_generation{0};
+static thread_local int threads_limit = 0; /* of the calling thread; 0: none */
+static thread_local int threads_seen = 0;  /* the generation that the calling thread has taken over */
 
 void thread_setup()
 {
-    thread_local int seen = 0;
     int now = threads_generation.load(std::memory_order_acquire);
-    if (seen == now)
+    if (threads_seen == now)
         return;
     std::lock_guard<std::mutex> hold(threads_lock);
-    at::set_num_threads(threads_wanted);
-    seen = now;
+    at::set_num_threads(threads_limit > 0 ? std::min(threads_limit, std::max(threads_wanted, 1)) : threads_wanted);
+    threads_seen = now;
 }
 
 /* ---- exceptions to errors ------------------------------------------------------------------------------------------
@@ -242,8 +243,21 @@ void tensor_set_threads(int n)
     std::lock_guard<std::mutex> hold(threads_lock);
     threads_wanted = n;
     threads_generation.fetch_add(1, std::memory_order_release);
+    /* What reaches BLAS is small; its threads would spin between calls on the cores that the convolutions need. */
     if (openblas_set_num_threads)
-        openblas_set_num_threads(n);
+        openblas_set_num_threads(1);
+}
+
+void tensor_thread_limit(int n)
+{
+    BUG_ON(n < 0);
+    if (n == threads_limit)
+        return;
+    std::lock_guard<std::mutex> hold(threads_lock);
+    threads_limit = n;
+    if (threads_wanted == 0) /* nobody has chosen a number yet: libtorch's own default */
+        threads_wanted = at::get_num_threads();
+    threads_seen = -1;
 }
 
 const char *tensor_version(void)
