@@ -55,7 +55,7 @@ static void show_line(void *arg, const char *json)
 /* Flags as the option table stores them; strings that pick defaults are looked at first. */
 struct flags {
     struct opt_multi data;
-    const char *arch, *init, *out, *stage, *loss, *device, *dump;
+    const char *arch, *freeze, *init, *out, *stage, *loss, *device, *dump;
     int64_t size, batch, clip, epochs, steps, patience, seed, loaders, threads, cache;
     double max_minutes, lr, backbone_scale, weight_decay, clip_norm, warmup, ema, val_fraction, composite, occluder,
         motion, save_minutes;
@@ -101,6 +101,7 @@ static void fill_opts(struct train_opts *o, const struct flags *f)
     o->max_minutes = f->max_minutes;
     o->lr = f->lr;
     o->backbone_scale = f->backbone_scale;
+    o->freeze = f->freeze;
     o->weight_decay = f->weight_decay;
     o->clip_norm = f->clip_norm;
     o->warmup = f->warmup;
@@ -137,6 +138,8 @@ static int parse(struct flags *f, int argc, char **argv, const char **target, st
         {"max-minutes", 0, OPT_FLOAT, &f->max_minutes, "N", "end the schedule when the time is up; 0: no limit"},
         {"lr", 0, OPT_FLOAT, &f->lr, "RATE", "learning rate"},
         {"backbone-scale", 0, OPT_FLOAT, &f->backbone_scale, "X", "the backbone's share of the learning rate"},
+        {"freeze", 0, OPT_STR, &f->freeze, "PREFIX,...",
+         "parameters that stay as they are, by the start of their names"},
         {"weight-decay", 0, OPT_FLOAT, &f->weight_decay, "X", "decoupled weight decay"},
         {"clip-norm", 0, OPT_FLOAT, &f->clip_norm, "X", "largest gradient norm; 0: no clipping"},
         {"warmup", 0, OPT_FLOAT, &f->warmup, "SHARE", "share of the schedule spent warming up"},

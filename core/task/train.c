@@ -176,12 +176,12 @@ static int open_sampler(struct run *r, struct err *e)
 static uint64_t run_fingerprint(const struct run *r)
 {
     const struct train_opts *o = r->o;
-    char text[512];
-    int n = snprintf(text, sizeof(text),
-                     "%s %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g %.9g %.9g %s %.9g %.9g %.9g %llu %.9g", o->arch,
-                     (int)o->target, (int)o->stage, r->shape.size, o->batch, o->clip, o->epochs, o->init != NULL, o->lr,
-                     o->backbone_scale, o->weight_decay, o->clip_norm, o->warmup, o->ema, o->loss, o->composite,
-                     o->occluder, o->motion, (unsigned long long)o->seed, o->max_minutes);
+    char text[1024];
+    int n = snprintf(
+        text, sizeof(text), "%s %s %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g %.9g %.9g %s %.9g %.9g %.9g %llu %.9g",
+        o->arch, o->freeze ? o->freeze : "-", (int)o->target, (int)o->stage, r->shape.size, o->batch, o->clip,
+        o->epochs, o->init != NULL, o->lr, o->backbone_scale, o->weight_decay, o->clip_norm, o->warmup, o->ema, o->loss,
+        o->composite, o->occluder, o->motion, (unsigned long long)o->seed, o->max_minutes);
     uint64_t h = dataset_fingerprint(&r->data);
     for (int i = 0; i < n && i < (int)sizeof(text); i++)
         h = (h ^ (unsigned char)text[i]) * UINT64_C(0x100000001B3);
@@ -195,6 +195,7 @@ static int open_state(struct run *r, struct err *e)
                                   .train_image_only = o->stage == TRAIN_IMAGE,
                                   .ema = o->ema,
                                   .backbone_scale = o->backbone_scale,
+                                  .freeze = o->freeze,
                                   .seed = o->seed,
                                   .device = o->device};
     so.optim = (struct optim_opts){.kind = OPTIM_ADAM,

@@ -42,6 +42,7 @@ struct train_opts {
     int64_t max_steps;         /* 0: no limit; stops early without changing the schedule */
     double max_minutes;        /* 0: no limit; else the schedule ends when the time is up */
     double lr, backbone_scale; /* the backbone learns with lr * backbone_scale */
+    const char *freeze;        /* comma-separated prefixes of parameter names to keep as they are, or NULL */
     double weight_decay, clip_norm;
     double warmup; /* share of the schedule */
     double ema;    /* decay of the weight average; 0: none */

@@ -14,6 +14,23 @@
 /* ---- making
  * ---------------------------------------------------------------------------------------------------------- */
 
+/* Of one of our checkpoints only the averaged weights matter (the plain ones when no average was kept); others pass unchanged. */
+static int unwrap_checkpoint(const struct weights *file, struct weights *out, struct err *e)
+{
+    bool ours = weights_meta(file, "position") != NULL;
+    const char *groups[] = {"model.", "average."}; /* the later replaces the earlier */
+    int rc = 0;
+    for (size_t g = 0; g < (ours ? 2 : 1); g++) {
+        size_t skip = ours ? strlen(groups[g]) : 0;
+        for (size_t i = 0; !rc && i < weights_count(file); i++) {
+            const char *name = weights_name(file, i);
+            if (!strncmp(name, groups[g], skip))
+                rc = weights_set(out, name + skip, weights_at(file, i), e);
+        }
+    }
+    return rc;
+}
+
 static int load_init(struct train_state *t, const char *path, struct err *e)
 {
     char inside[FS_PATH_MAX];
@@ -25,8 +42,10 @@ static int load_init(struct train_state *t, const char *path, struct err *e)
         path = inside;
     }
     struct scope *s = scope_new(t->root, scope_device(t->root));
-    struct weights *from = s ? weights_new(s) : NULL;
-    int rc = from ? weights_load(from, path, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    struct weights *file = s ? weights_new(s) : NULL, *from = s ? weights_new(s) : NULL;
+    int rc = file && from ? weights_load(file, path, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    if (!rc)
+        rc = unwrap_checkpoint(file, from, e);
     if (!rc)
         rc = net_transfer(t->arch, t->weights, from, &copied, e);
     if (!rc && copied == 0)
@@ -34,13 +53,25 @@ static int load_init(struct train_state *t, const char *path, struct err *e)
     else if (rc)
         err_wrap(e, "start from %s", path);
     weights_free(from);
+    weights_free(file);
     scope_free(s);
     return rc;
 }
 
+static bool is_frozen(const char *name, const char *prefixes)
+{
+    while (prefixes && *prefixes) {
+        size_t len = strcspn(prefixes, ",");
+        if (len && !strncmp(name, prefixes, len))
+            return true;
+        prefixes += len + (prefixes[len] == ',');
+    }
+    return false;
+}
+
 static bool is_trained(const struct net_param *p, const struct train_state_opts *o)
 {
-    if (p->role == NET_NORM_MEAN || p->role == NET_NORM_VAR)
+    if (p->role == NET_NORM_MEAN || p->role == NET_NORM_VAR || is_frozen(p->name, o->freeze))
         return false;
     return !o->train_image_only || !strncmp(p->name, "backbone.", strlen("backbone."));
 }

@@ -39,6 +39,7 @@ struct train_state {
 struct train_state_opts {
     const char *init;      /* file to start from, or NULL */
     bool train_image_only; /* leave the temporal module as it is */
+    const char *freeze;    /* comma-separated name prefixes of parameters that stay as they are, or NULL */
     double backbone_scale, ema;
     struct optim_opts optim;
     uint64_t seed;
