@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,11 @@ void random_bytes(void *out, size_t len)
         p += n;
         len -= (size_t)n;
     }
+}
+
+void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, unsigned char out[32])
+{
+    BUG_ON(!HMAC(EVP_sha256(), key, (int)key_len, data, len, out, NULL));
 }
 
 void id_new(char out[ID_SIZE])

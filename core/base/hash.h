@@ -17,6 +17,7 @@ void sha256_final_hex(struct sha256 *h, char out[SHA256_HEX_SIZE]); /* also free
 void sha256_discard(struct sha256 *h);
 void sha256_hex(const void *data, size_t len, char out[SHA256_HEX_SIZE]);
 int sha256_file_hex(const char *path, char out[SHA256_HEX_SIZE], struct err *e);
+void hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, unsigned char out[32]);
 /* ULID-like id: 48-bit milliseconds then 80 random bits, Crockford base 32 in lower case; sorts by creation. */
 void id_new(char out[ID_SIZE]);
 /* 1 if `s` has the form of an id (26 characters of its alphabet), else 0: checked before an id enters a path. */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct blob_ops *const backends[] = {&blob_disk};
+static const struct blob_ops *const backends[] = {&blob_s3, &blob_disk};
 
 int blobs_open(const char *url, const struct blobs_opts *opts, struct blobs **out, struct err *e)
 {
@@ -170,7 +170,7 @@ void blob_reader_close(struct blob_reader *r)
 
 #define CHUNK (256 * 1024)
 
-int blob_get(struct blobs *b, const char *key, size_t max_bytes, struct buf *out, struct err *e)
+static int get_once(struct blobs *b, const char *key, size_t max_bytes, struct buf *out, struct err *e)
 {
     struct blob_reader *r;
     int64_t n = blob_reader_open(b, key, 0, -1, &r, e);
@@ -191,6 +191,14 @@ int blob_get(struct blobs *b, const char *key, size_t max_bytes, struct buf *out
     if (out->data)
         out->data[out->len] = '\0';
     return (int)n;
+}
+
+int blob_get(struct blobs *b, const char *key, size_t max_bytes, struct buf *out, struct err *e)
+{
+    int rc = ERR_CONFLICT;
+    for (int i = 0; i < 5 && rc == ERR_CONFLICT; i++) /* replaced while it was read: read the new one */
+        rc = get_once(b, key, max_bytes, out, e);
+    return rc;
 }
 
 static int write_all(int fd, const char *p, size_t n)

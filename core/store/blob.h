@@ -64,8 +64,8 @@ void blob_writer_abort(struct blob_writer *w);                /* frees w; NULL i
 
 int blob_stat(struct blobs *b, const char *key, struct blob_stat *out, struct err *e); /* ERR_NOTFOUND */
 int blob_exists(struct blobs *b, const char *key, struct err *e);                      /* 1, 0, < 0 */
-/* Reads [offset, offset+len); len < 0: to the end. ERR_LIMIT when the range does not begin inside the blob (offset ==
- * size is an empty read). */
+/* Reads [offset, offset+len); len < 0: to the end. ERR_LIMIT when the range does not begin inside the blob (offset == size is an empty read). A read
+ * gives ERR_CONFLICT when a remote blob was replaced since the open; a local reader keeps the blob it opened. */
 int blob_reader_open(struct blobs *b, const char *key, int64_t offset, int64_t len, struct blob_reader **out,
                      struct err *e);
 int64_t blob_read(struct blob_reader *r, void *out, size_t cap, struct err *e); /* bytes, 0 at the end, < 0 error */
@@ -82,8 +82,8 @@ int blob_presign(struct blobs *b, const char *key, int ttl_s, struct buf *out, s
 int blob_delete(struct blobs *b, const char *key, struct err *e); /* a missing blob is success */
 /* Removes every blob whose key begins with `prefix` (must end with '/'); *n counts them and may be NULL. */
 int blob_delete_prefix(struct blobs *b, const char *prefix, int64_t *n, struct err *e);
-/* Calls fn for each blob below `prefix` ("" or ending with '/') in byte order of the keys; fn returns 0 to go on,
- * anything else ends the walk and is returned. */
+/* Calls fn for each blob below `prefix` ("" or ending with '/'); the blobs of one folder come in byte order of their names, folders in the order of the
+ * backend. fn returns 0 to go on, anything else ends the walk and is returned. */
 typedef int blob_list_fn(void *arg, const char *key, const struct blob_stat *st);
 int blob_list(struct blobs *b, const char *prefix, blob_list_fn *fn, void *arg, struct err *e);
 

@@ -3,6 +3,7 @@
 #define TESTS_UNIT_STORE_BLOBS_H
 
 #include "tests/unit/store/harness.h"
+#include "tests/unit/store/seaweed.h"
 
 struct blob_backend {
     const char *name;
@@ -30,6 +31,7 @@ static void disk_stop(void)
 
 static const struct blob_backend blob_backends[] = {
     {"disk", disk_available, disk_fresh, disk_stop},
+    {"s3", seaweed_available, seaweed_fresh, seaweed_stop},
 };
 
 #define RUN_OVER_BLOBS(tests)                                                              \
