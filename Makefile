@@ -112,7 +112,7 @@ demo: all ## build, start the service, POST the bundled clip, save maps and an o
 PY := $(BUILD)/venv/bin/python
 test: test-unit test-e2e ## unit and end-to-end tests (under 15 minutes warm)
 
-test-unit: deps ## C unit tests (cmocka), optionally MODULE=base
+test-unit: deps test-deps ## C unit tests (cmocka), optionally MODULE=base
 	$(Q)$(MAKE) --no-print-directory run-unit
 .PHONY: run-unit
 run-unit: $(if $(MODULE),$(filter $(O)/tests/unit/$(MODULE)/%,$(UNIT_BIN)),$(UNIT_BIN))
