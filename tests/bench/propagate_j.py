@@ -4,12 +4,13 @@
   tests/bench/propagate_j.py [--salient build/salient] [--data DIR] [--step 10,5] [--seq bear,...] [--paths "name=flags;name=flags"]
 
 DIR holds JPEGImages/<sequence> and Annotations/<sequence> as DAVIS 2016 does. Beside J it prints the speed (frames/s as the
-command reports it) and Spearman's correlation of the confidence with J over all labelled frames.
+command reports it, processor milliseconds per label) and Spearman's correlation of the confidence with J over all labelled frames.
 """
 import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import tempfile
 from pathlib import Path
@@ -42,7 +43,7 @@ def spearman(a, b):
 
 
 def run(salient, data, seq, step, flags):
-    """J and confidence of every frame between keyframes, and the frames per second."""
+    """J and confidence of every frame between keyframes, frames per second, processor milliseconds per label."""
     images, truth = data / "JPEGImages" / seq, data / "Annotations" / seq
     stems = sorted(p.stem for p in images.iterdir())
     keys = list(range(0, len(stems), step))
@@ -51,17 +52,21 @@ def run(salient, data, seq, step, flags):
         kf.mkdir()
         for k in keys:
             os.symlink(truth / f"{stems[k]}.png", kf / f"{stems[k]}.png")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([salient, "propagate", "--frames", images, "--keyframes", kf, "-o", out, *flags],
                               capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         speed = float(re.findall(r"([\d.]+) frames/s", done.stderr)[-1])
         labels = {l["frame"]: l for l in json.load(open(out / "labels.json"))}
         rows = []
         for k in range(keys[0], keys[-1]):
             if k % step:
                 rows.append((j(mask(out / f"{stems[k]}.png"), mask(truth / f"{stems[k]}.png")), labels[k]["confidence"]))
-    return rows, speed
+        cpu_ms = 1000 * cpu / sum(l["source"] == "pseudo" for l in labels.values())
+    return rows, speed, cpu_ms
 
 
 def main():
@@ -74,19 +79,20 @@ def main():
     p.add_argument("--paths", default="flow=--model none", help='configurations: "name=flags;name=flags"')
     a = p.parse_args()
     seqs = a.seq.split(",")
-    print(f"{'':24}" + "".join(f"{s[:10]:>12}" for s in seqs) + f"{'mean':>9}{'fps':>7}{'rho':>7}")
+    print(f"{'':24}" + "".join(f"{s[:10]:>12}" for s in seqs) + f"{'mean':>9}{'fps':>7}{'cpu ms':>8}{'rho':>7}")
     for step in map(int, a.step.split(",")):
         for path in a.paths.split(";"):
             name, flags = path.split("=", 1)
-            means, speeds, every = [], [], []
+            means, speeds, cpus, every = [], [], [], []
             for s in seqs:
-                rows, speed = run(a.salient, Path(a.data), s, step, flags.split())
+                rows, speed, cpu = run(a.salient, Path(a.data), s, step, flags.split())
                 means.append(np.mean([r[0] for r in rows]))
                 speeds.append(speed)
+                cpus.append(cpu)
                 every += rows
             rho = spearman([r[1] for r in every], [r[0] for r in every])
-            print(f"{name + ' @' + str(step):24}" + "".join(f"{m:12.3f}" for m in means) +
-                  f"{np.mean(means):9.4f}{np.mean(speeds):7.1f}{rho:7.3f}", flush=True)
+            print(f"{f'{name} @{step}':24}" + "".join(f"{m:12.3f}" for m in means) +
+                  f"{np.mean(means):9.4f}{np.mean(speeds):7.1f}{np.mean(cpus):8.0f}{rho:7.3f}", flush=True)
 
 
 if __name__ == "__main__":
