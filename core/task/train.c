@@ -151,6 +151,7 @@ static int open_sampler(struct run *r, struct err *e)
     const struct train_opts *o = r->o;
     struct sampler_opts so = {
         .kind = SAMPLER_STILLS, .shape = r->shape, .loss = r->loss, .seed = o->seed, .plain = o->stage == TRAIN_PAPER};
+    so.plain_flow = strcmp(o->arch, "fgplg-lite") != 0;
     if (o->target == TRAIN_FGPLG)
         so.kind = SAMPLER_GUIDED;
     else if (o->clip > 1)

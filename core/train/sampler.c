@@ -47,6 +47,14 @@ static int list_parts(struct sampler *s, struct err *e)
     return 0;
 }
 
+static int open_guided(struct sampler *s, struct err *e)
+{
+    struct fgplg_norm norm;
+    memcpy(norm.mean, s->o.mean, sizeof(norm.mean));
+    memcpy(norm.std, s->o.std, sizeof(norm.std));
+    return guided_new(s->o.shape.size, s->o.plain_flow ? FGPLG_PLAIN : FGPLG_RELIABLE, &norm, &s->guided, e);
+}
+
 int sampler_new(struct dataset *d, const struct sampler_opts *o, struct sampler **out, struct err *e)
 {
     struct sampler *s = calloc(1, sizeof(*s));
@@ -57,7 +65,7 @@ int sampler_new(struct dataset *d, const struct sampler_opts *o, struct sampler 
     pthread_mutex_init(&s->lock, NULL);
     int rc = list_parts(s, e);
     if (!rc && o->kind == SAMPLER_GUIDED)
-        rc = guided_new(o->shape.size, &s->guided, e);
+        rc = open_guided(s, e);
     if (rc) {
         sampler_free(s);
         return rc;
@@ -201,12 +209,14 @@ static int make_still(struct sampler *s, size_t item, struct rng *r, const struc
     return 0;
 }
 
-static int make_guided(struct sampler *s, size_t item, bool held_out, struct rng *r, const struct batch *at,
-                       float *scratch, struct err *e)
+static int make_guided(struct sampler *s, size_t item, struct rng *r, const struct batch *at, float *scratch,
+                       struct err *e)
 {
-    int rc = guided_make(s->guided, s->d, item, &s->o.shot, held_out, r, at, e);
-    if (!rc)
-        finish(s, item, 0, at, scratch);
+    int rc = guided_make(s->guided, s->d, item, &s->o.shot, r, at, e);
+    if (!rc) {
+        loss_weights(s->o.loss, at->target, s->o.shape.size, at->weight, scratch);
+        at->sample_weight[0] = (float)s->d->items[item].weight;
+    }
     return rc;
 }
 
@@ -222,7 +232,7 @@ int sampler_make(void *sampler, uint64_t index, const struct batch *at, struct e
     rng_seed(&r, mix_seed(mix_seed(s->o.seed, epoch), k));
     int rc = s->o.kind == SAMPLER_STILLS  ? make_still(s, item, &r, at, scratch, e)
              : s->o.kind == SAMPLER_CLIPS ? make_clip(s, item, &r, at, scratch, e)
-                                          : make_guided(s, item, false, &r, at, scratch, e);
+                                          : make_guided(s, item, &r, at, scratch, e);
     free(scratch);
     return rc;
 }
@@ -243,7 +253,7 @@ int sampler_make_held_out(struct sampler *s, uint64_t i, const struct batch *at,
         plain.o.shot.composite = plain.o.shot.colour = plain.o.shot.occluder = plain.o.shot.motion_blur = 0;
     }
     if (s->o.kind == SAMPLER_GUIDED)
-        rc = make_guided(&plain, item, true, &r, at, scratch, e);
+        rc = make_guided(&plain, item, &r, at, scratch, e);
     else if (s->o.kind == SAMPLER_CLIPS)
         rc = make_clip(&plain, item, &r, at, scratch, e);
     else

@@ -22,7 +22,8 @@ struct sampler_opts {
     enum loss_kind loss;
     float mean[3], std[3];
     uint64_t seed;
-    bool plain; /* no augmentation: photos as they are, in order */
+    bool plain_flow; /* GUIDED: labels as the paper warps them, without reliability */
+    bool plain;      /* no augmentation: photos as they are, in order */
 };
 
 struct sampler;

@@ -31,6 +31,30 @@ static int unwrap_checkpoint(const struct weights *file, struct weights *out, st
     return rc;
 }
 
+/* The channels that an RGB stem did not fill start at zero: the first outputs are those of the RGB network. */
+static int quiet_extra_channels(struct train_state *t, struct err *e)
+{
+    for (size_t i = 0; i < t->params.n; i++) {
+        const struct net_param *p = &t->params.v[i];
+        if (p->role != NET_WEIGHT || p->ndim != 4 || p->shape[1] != t->arch->in_channels || p->shape[1] <= 3)
+            continue;
+        struct tensor *w = weights_get(t->weights, p->name), *part[2];
+        part[0] = tensor_slice(t->root, w, 1, 0, 3);
+        part[1] = tensor_scale(t->root, tensor_slice(t->root, w, 1, 3, p->shape[1] - 3), 0, 0);
+        tensor_copy_into(t->root, w, tensor_concat(t->root, part, 2, 1));
+        return scope_status(t->root, e);
+    }
+    return 0;
+}
+
+static bool has_extra_channels(const struct weights *from, int channels)
+{
+    for (size_t i = 0; i < weights_count(from); i++)
+        if (tensor_ndim(weights_at(from, i)) == 4 && tensor_dim(weights_at(from, i), 1) == channels)
+            return true;
+    return false;
+}
+
 static int load_init(struct train_state *t, const char *path, struct err *e)
 {
     char inside[FS_PATH_MAX];
@@ -50,7 +74,9 @@ static int load_init(struct train_state *t, const char *path, struct err *e)
         rc = net_transfer(t->arch, t->weights, from, &copied, e);
     if (!rc && copied == 0)
         rc = err_set(e, ERR_INVALID, "%s holds nothing that fits %s", path, t->arch->name);
-    else if (rc)
+    if (!rc && !has_extra_channels(from, t->arch->in_channels))
+        rc = quiet_extra_channels(t, e);
+    if (rc)
         err_wrap(e, "start from %s", path);
     weights_free(from);
     weights_free(file);
