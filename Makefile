@@ -13,6 +13,7 @@ Q := $(if $(filter 1,$(V)),,@)
 ifneq ($(wildcard /usr/lib/ccache/gcc),)
 CCACHE := ccache
 export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := 1
 endif
 CC := $(CCACHE) gcc
 CXX := $(CCACHE) g++
@@ -156,6 +157,7 @@ test-deps: ## install what the tests need (Debian packages, a virtualenv)
 PREFIX ?= /usr/local
 install: all ## install the binary and models below PREFIX
 	install -D -m 755 $(O)/salient $(DESTDIR)$(PREFIX)/bin/salient
+	for f in models/*/*/model.*; do install -D -m 644 "$$f" "$(DESTDIR)$(PREFIX)/share/salient/$$f"; done
 
 clean: ## remove build products
 	rm -rf $(BUILD)
