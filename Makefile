@@ -111,7 +111,9 @@ demo: all ## build, start the service, POST the bundled clip, save maps and an o
 
 # ---- testing ---------------------------------------------------------------------------------------------------------
 PY := $(BUILD)/venv/bin/python
-test: test-unit test-e2e ## unit and end-to-end tests (under 15 minutes warm)
+test: ## unit and end-to-end tests (under 15 minutes warm)
+	$(Q)$(MAKE) --no-print-directory test-unit
+	$(Q)$(MAKE) --no-print-directory test-e2e
 
 test-unit: deps test-deps ## C unit tests (cmocka), optionally MODULE=base
 	$(Q)$(MAKE) --no-print-directory run-unit
