@@ -32,8 +32,10 @@ struct unzip_entry {
 
 struct unzip;
 
-/* limits may be NULL; zeros are defaults. ERR_CORRUPT when the file is not a zip or is damaged. */
-int unzip_open(const char *path, const struct unzip_limits *limits, struct unzip **out, struct err *e);
+/* label: the archive's name in messages, NULL for its path. limits may be NULL; zeros are defaults. ERR_CORRUPT when the
+ * file is not a zip or is damaged. */
+int unzip_open(const char *path, const char *label, const struct unzip_limits *limits, struct unzip **out,
+               struct err *e);
 size_t unzip_count(const struct unzip *z);
 const struct unzip_entry *unzip_entry(const struct unzip *z, size_t i);
 /* Appends the entry's bytes to `out`. Any number of threads at once. */

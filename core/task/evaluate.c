@@ -37,7 +37,6 @@ struct run {
     struct metric_shape before; /* of the frame before the batch */
     size_t first, n;            /* items of the batch */
     atomic_size_t next;
-    size_t block_frames;                             /* per block, when blocks are kept */
     size_t zero_one, first_zero_one, nan, first_nan; /* for the notes */
 };
 
@@ -257,7 +256,7 @@ static void fold(struct run *r, size_t i)
     set_values(k, item->value);
     add_curves(&ev->sequences[item->sequence], &k->m);
     if (ev->blocks)
-        add_curves(&ev->blocks[at / r->block_frames], &k->m);
+        add_curves(&ev->blocks[item->block], &k->m);
     if (k->m.gt_pixels == 0 && k->m.gt_max > 0 && r->zero_one++ == 0)
         r->first_zero_one = at;
     if (isnan(item->value[METRIC_S_MEASURE]) && r->nan++ == 0)
@@ -323,19 +322,22 @@ static int plan_items(struct evaluation *ev, struct err *e)
     return 0;
 }
 
-static int plan_blocks(struct evaluation *ev, struct run *r, struct err *e)
+/* Few sequences are also cut into runs of frames, about EVAL_UNITS_MAX in all. */
+static int plan_blocks(struct evaluation *ev, struct err *e)
 {
-    if (ev->n_sequences > 1)
+    if (ev->n_sequences >= EVAL_FEW_SEQUENCES)
         return 0;
-    r->block_frames = (ev->n_items + EVAL_UNITS_MAX - 1) / EVAL_UNITS_MAX;
-    ev->n_blocks = (ev->n_items + r->block_frames - 1) / r->block_frames;
-    if (!(ev->blocks = calloc(ev->n_blocks, sizeof(*ev->blocks))))
+    size_t size = (ev->n_items + EVAL_UNITS_MAX - 1) / EVAL_UNITS_MAX;
+    if (!(ev->blocks = calloc(ev->n_items / size + ev->n_sequences, sizeof(*ev->blocks))))
         return err_set(e, ERR_NOMEM, "no memory for %zu frames", ev->n_items);
-    for (size_t b = 0; b < ev->n_blocks; b++) {
-        size_t first = b * r->block_frames, left = ev->n_items - first;
-        ev->blocks[b].first = first;
-        ev->blocks[b].n = left < r->block_frames ? left : r->block_frames;
-        ev->blocks[b].block = true;
+    for (size_t i = 0; i < ev->n_items; i++) {
+        struct eval_unit *last = ev->n_blocks ? &ev->blocks[ev->n_blocks - 1] : NULL;
+        if (!last || last->n == size || ev->items[last->first].sequence != ev->items[i].sequence) {
+            last = &ev->blocks[ev->n_blocks++];
+            *last = (struct eval_unit){.first = i, .block = true};
+        }
+        last->n++;
+        ev->items[i].block = ev->n_blocks - 1;
     }
     return 0;
 }
@@ -434,11 +436,21 @@ static int finish(struct run *r, const struct evaluate_opts *o, struct err *e)
     return eval_gates(ev, o, e);
 }
 
+int evaluate_check(const struct evaluate_opts *o, struct err *e)
+{
+    struct protocol p;
+    if (o->resamples < 0 || o->resamples > RESAMPLES_MAX)
+        return err_set(e, ERR_INVALID, "resamples must be from 1 to %d", RESAMPLES_MAX);
+    int rc = protocol_make(&p, o->protocol, o->choices, o->n_choices, e);
+    return rc ? rc : eval_gates_check(o, e);
+}
+
 int evaluate_run(const struct evaluate_opts *o, struct evaluation **out, struct err *e)
 {
     *out = NULL;
-    if (o->resamples < 0 || o->resamples > RESAMPLES_MAX)
-        return err_set(e, ERR_INVALID, "resamples must be from 1 to %d", RESAMPLES_MAX);
+    int rc = evaluate_check(o, e); /* before the work, not after it */
+    if (rc)
+        return rc;
     struct evaluation *ev = calloc(1, sizeof(*ev));
     if (!ev)
         return err_set(e, ERR_NOMEM, "no memory");
@@ -446,15 +458,13 @@ int evaluate_run(const struct evaluate_opts *o, struct evaluation **out, struct 
     ev->resamples = o->resamples ? o->resamples : RESAMPLES_DEFAULT;
     ev->seed = o->seed ? o->seed : 1;
     struct run r = {.ev = ev};
-    int rc = protocol_make(&ev->protocol, o->protocol, o->choices, o->n_choices, e);
-    if (rc == 0)
-        rc = eval_gates_check(o, e); /* before the work, not after it */
+    rc = protocol_make(&ev->protocol, o->protocol, o->choices, o->n_choices, e);
     if (rc == 0)
         rc = eval_input_open(o, &ev->protocol, &ev->input, e);
     if (rc == 0)
         rc = plan_items(ev, e);
     if (rc == 0)
-        rc = plan_blocks(ev, &r, e);
+        rc = plan_blocks(ev, e);
     if (rc == 0)
         rc = plan_workers(&r, e);
     if (rc == 0) {

@@ -25,8 +25,9 @@ struct evaluate_choice {
 };
 
 struct evaluate_opts {
-    const char *pred, *gt; /* folders or zips */
-    const char *protocol;  /* "pysod", "davsod", "davis"; NULL: pysod */
+    const char *pred, *gt;             /* folders or zips */
+    const char *pred_label, *gt_label; /* their names in messages; NULL: the paths */
+    const char *protocol;              /* "pysod", "davsod", "davis"; NULL: pysod */
     const struct evaluate_choice *choices;
     size_t n_choices;
     const char *min;      /* "s_measure=0.85,max_f=0.8" (or ':'), or NULL. For metrics where lower is better the
@@ -48,6 +49,8 @@ struct evaluate_opts {
 
 struct evaluation;
 
+/* Names, numbers and the baseline's JSON alone: what can be said before any image is read. ERR_INVALID. */
+int evaluate_check(const struct evaluate_opts *o, struct err *e);
 /* The caller frees *out. A gate that fails is a result, not an error. Errors name the frame, entry or option:
  * ERR_INVALID unknown names, unmatched frames, mismatched sizes, a baseline of another protocol or other sequences;
  * ERR_NOTFOUND, ERR_UNSUPPORTED, ERR_CORRUPT, ERR_LIMIT, ERR_IO, ERR_NOMEM, ERR_CANCELED. */

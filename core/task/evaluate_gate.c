@@ -5,10 +5,11 @@
  * cut into at most 256 runs of frames, which are drawn instead. Every draw has its own seed, so a result does not depend
  * on threads.
  *
- * A drop against a baseline that carries the same sequences (or runs) is judged on pairs: draws are taken of the
- * differences, which removes what makes sequences hard or easy. The drop is noise when its interval reaches past zero
- * by at least a tenth of the drop itself. The tenth matters for few sequences: one of them falling hard while the
- * others stand still is a regression. Without pairs nothing can be said about noise, and the limit alone decides.
+ * A drop against a baseline of the same frames is judged on pairs: draws are taken of the differences, which removes what
+ * makes sequences hard or easy. Pairs are sequences, or, below eight of them, runs of frames within sequences: three
+ * sequences all go the same way by chance once in four times. The drop is noise when its interval reaches past zero by
+ * at least a tenth of the drop itself; the tenth keeps one sequence that falls hard among others that stand still from
+ * passing as noise. Without pairs nothing can be said about noise, and the limit alone decides.
  */
 #include "core/task/evaluate_internal.h"
 
@@ -245,39 +246,60 @@ static int pair_sequences(const struct evaluation *ev, const json_t *list, const
 static int pair_blocks(const struct evaluation *ev, const json_t *list, const json_t ***out, struct err *e)
 {
     size_t n = ev->n_blocks;
-    bool same = json_array_size(list) == n;
+    bool same = n > 0 && json_array_size(list) == n;
     const struct eval_frame *frames;
+    const struct eval_sequence *seq;
     eval_input_frames(ev->input, &frames);
+    eval_input_sequences(ev->input, &seq);
+    *out = NULL;
+    if (!same)
+        return 0;
     const json_t **v = calloc(n, sizeof(*v));
     if (!v)
         return err_set(e, ERR_NOMEM, "no memory for %zu runs of frames", n);
     for (size_t i = 0; i < n && same; i++) {
         v[i] = json_array_get(list, i);
-        const char *first = frames[ev->items[ev->blocks[i].first].frame].stem;
-        same = strcmp(name_of(v[i], "first"), first) == 0 &&
+        const struct eval_item *first = &ev->items[ev->blocks[i].first];
+        same = strcmp(name_of(v[i], "sequence"), seq[first->sequence].name) == 0 &&
+               strcmp(name_of(v[i], "first"), frames[first->frame].stem) == 0 &&
                json_integer_value(json_object_get(v[i], "frames")) == (json_int_t)ev->blocks[i].n;
     }
-    if (!same) {
+    if (same)
+        *out = v;
+    else
         free(v);
-        v = NULL;
-    }
-    *out = v;
     return 0;
 }
 
-static int pair_baseline(const struct evaluation *ev, const json_t *base, const char *name, const json_t ***out,
+/* What a baseline and this run have in common to be drawn from. */
+struct pairs {
+    const json_t **base; /* NULL: nothing */
+    const struct eval_unit *mine;
+    size_t n;
+};
+
+static int pair_baseline(const struct evaluation *ev, const json_t *base, const char *name, struct pairs *out,
                          struct err *e)
 {
-    const json_t *list = json_object_get(base, "sequences");
-    *out = NULL;
-    if (!json_is_array(list))
+    const json_t *list = json_object_get(base, "sequences"), **sequences = NULL;
+    *out = (struct pairs){.mine = ev->blocks, .n = ev->n_blocks};
+    int rc = json_is_array(list) ? pair_sequences(ev, list, name, &sequences, e) : 0;
+    if (rc == 0)
+        rc = pair_blocks(ev, json_object_get(base, "blocks"), &out->base, e);
+    if (rc == 0 && !out->base && ev->n_sequences > 1) {
+        *out = (struct pairs){.base = sequences, .mine = ev->sequences, .n = ev->n_sequences};
         return 0;
-    int rc = pair_sequences(ev, list, name, out, e);
-    if (rc || ev->n_sequences > 1)
-        return rc;
-    free(*out);
-    *out = NULL;
-    return pair_blocks(ev, json_object_get(base, "blocks"), out, e);
+    }
+    free(sequences);
+    return rc;
+}
+
+/* Weight of a pair in the mean of differences: as its frames or its sequence count in the overall value. */
+static double pair_weight(const struct evaluation *ev, const struct eval_unit *u)
+{
+    if (ev->protocol.value[CHOICE_AVERAGING] == AVERAGE_FRAMES)
+        return (double)u->n;
+    return u->block ? (double)u->n / (double)ev->sequences[ev->items[u->first].sequence].n : 1;
 }
 
 /* ---- judgement ------------------------------------------------------------------------------------------------------- */
@@ -289,18 +311,17 @@ static double worse_by(int metric, double base, double value)
 
 /* Interval of the drop from draws of paired differences, centred on the drop itself: for means it is the paired
  * bootstrap, for maxima of mean curves (whose curves a baseline does not carry) its linear approximation. */
-static int drop_interval(const struct evaluation *ev, const json_t **pairs, struct eval_gate *g, struct err *e)
+static int drop_interval(const struct evaluation *ev, const struct pairs *p, struct eval_gate *g, struct err *e)
 {
-    size_t n;
-    const struct eval_unit *u = eval_draws(ev, &n);
+    size_t n = p->n;
     double *d = malloc(n * sizeof(*d)), *w = malloc(n * sizeof(*w)), sum = 0, total = 0;
     double *means = malloc((size_t)ev->resamples * sizeof(*means));
     int *times = malloc(n * sizeof(*times)), rc = 0;
     if (!d || !w || !means || !times)
         rc = err_set(e, ERR_NOMEM, "no memory for %d bootstrap draws", ev->resamples);
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        d[i] = worse_by(g->metric, metric_of(pairs[i], g->metric), u[i].value[g->metric]);
-        w[i] = ev->protocol.value[CHOICE_AVERAGING] == AVERAGE_FRAMES || u[i].block ? (double)u[i].n : 1;
+        d[i] = worse_by(g->metric, metric_of(p->base[i], g->metric), p->mine[i].value[g->metric]);
+        w[i] = pair_weight(ev, &p->mine[i]);
         if (isnan(d[i])) /* undefined on one side: it moves nothing */
             d[i] = w[i] = 0;
         sum += w[i] * d[i];
@@ -359,14 +380,14 @@ static void judge_drop(struct eval_gate *g, bool paired)
 static int judge_drops(struct evaluation *ev, const struct evaluate_opts *o, struct err *e)
 {
     const char *name = o->baseline_name ? o->baseline_name : "baseline", *list = o->max_drop;
-    const json_t **pairs = NULL;
+    struct pairs pairs = {0};
     json_t *base;
     int rc = load_baseline(o, &base, e), more = 0;
     if (rc == 0)
         rc = same_protocol(ev, base, name, e);
     if (rc == 0)
         rc = pair_baseline(ev, base, name, &pairs, e);
-    if (rc == 0 && !pairs && list)
+    if (rc == 0 && !pairs.base && list)
         evaluation_note(
             ev, "%s carries no values of the same sequences or frames, so noise cannot be told from change.", name);
     const json_t *overall = json_object_get(base, "overall");
@@ -378,12 +399,12 @@ static int judge_drops(struct evaluation *ev, const struct evaluate_opts *o, str
         g->value = ev->overall.value[g->metric];
         g->baseline = metric_of(overall, g->metric);
         g->change = worse_by(g->metric, g->baseline, g->value);
-        if (pairs)
-            rc = drop_interval(ev, pairs, g, e);
-        judge_drop(g, pairs != NULL);
+        if (pairs.base)
+            rc = drop_interval(ev, &pairs, g, e);
+        judge_drop(g, pairs.base != NULL);
         ev->n_gates++;
     }
-    free(pairs);
+    free(pairs.base);
     json_decref(base);
     return rc ? rc : more;
 }

@@ -32,6 +32,7 @@ struct file {
 struct side {
     const char *what; /* "ground truth", "prediction" */
     char *root;
+    const char *label; /* the root's name in messages */
     struct unzip *zip; /* or NULL for a folder */
     struct file *v;
     size_t n, cap, ignored;
@@ -81,18 +82,18 @@ static int add_file(struct side *s, const char *path, size_t entry, struct err *
     if (is_litter(path))
         return 0;
     if (has_extension(path, others))
-        return err_set(e, ERR_UNSUPPORTED, "%s %s/%s: not a PNG or JPEG", s->what, s->root, path);
+        return err_set(e, ERR_UNSUPPORTED, "%s %s/%s: not a PNG or JPEG", s->what, s->label, path);
     if (!has_extension(path, images)) {
         s->ignored++;
         return 0;
     }
     if (s->n == FILES_MAX)
-        return err_set(e, ERR_LIMIT, "%s %s: more than %d files", s->what, s->root, FILES_MAX);
+        return err_set(e, ERR_LIMIT, "%s %s: more than %d files", s->what, s->label, FILES_MAX);
     if (s->n == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 256;
         struct file *v = realloc(s->v, cap * sizeof(*v));
         if (!v)
-            return err_set(e, ERR_NOMEM, "no memory to list %s", s->root);
+            return err_set(e, ERR_NOMEM, "no memory to list %s", s->label);
         s->v = v;
         s->cap = cap;
     }
@@ -102,7 +103,7 @@ static int add_file(struct side *s, const char *path, size_t entry, struct err *
     f.dir = strndup(path, slash ? (size_t)(slash - path) : 0);
     if (!f.path || !f.stem || !f.dir) {
         free_file(&f);
-        return err_set(e, ERR_NOMEM, "no memory to list %s", s->root);
+        return err_set(e, ERR_NOMEM, "no memory to list %s", s->label);
     }
     s->v[s->n++] = f;
     return 0;
@@ -113,7 +114,7 @@ static int list_folder(struct side *s, const char *below, int depth, struct err 
     char path[FS_PATH_MAX], sub[FS_PATH_MAX];
     struct fs_list l = {0};
     if (depth > DEPTH_MAX)
-        return err_set(e, ERR_LIMIT, "%s %s/%s: folders nested more than %d deep", s->what, s->root, below, DEPTH_MAX);
+        return err_set(e, ERR_LIMIT, "%s %s/%s: folders nested more than %d deep", s->what, s->label, below, DEPTH_MAX);
     int rc = *below ? fs_join(path, s->root, below, e) : 0;
     if (rc == 0)
         rc = fs_list(*below ? path : s->root, &l, e);
@@ -134,30 +135,32 @@ static int list_zip(struct side *s, const struct evaluate_opts *o, struct err *e
 {
     struct unzip_limits limits = {.max_entry_bytes = (int64_t)FILE_BYTES_MAX,
                                   .max_bytes = o->max_zip_bytes ? o->max_zip_bytes : ZIP_BYTES_DEFAULT};
-    int rc = unzip_open(s->root, &limits, &s->zip, e);
+    int rc = unzip_open(s->root, s->label, &limits, &s->zip, e);
     for (size_t i = 0; rc == 0 && i < unzip_count(s->zip); i++)
         rc = add_file(s, unzip_entry(s->zip, i)->name, i, e);
     return rc;
 }
 
-static int list_side(struct side *s, const char *what, const char *root, const struct evaluate_opts *o, struct err *e)
+static int list_side(struct side *s, const char *what, const char *root, const char *label,
+                     const struct evaluate_opts *o, struct err *e)
 {
     s->what = what;
     if (!(s->root = strdup(root)))
-        return err_set(e, ERR_NOMEM, "no memory to list %s", root);
+        return err_set(e, ERR_NOMEM, "no memory to list %s", what);
+    s->label = label ? label : s->root;
     for (size_t n = strlen(s->root); n > 1 && s->root[n - 1] == '/'; n--)
         s->root[n - 1] = 0;
     if (!fs_exists(root))
-        return err_set(e, ERR_NOTFOUND, "%s: no such file or folder (%s)", root, what);
+        return err_set(e, ERR_NOTFOUND, "%s: no such file or folder (%s)", s->label, what);
     int rc = 0;
     if (fs_is_dir(root))
         rc = list_folder(s, "", 0, e);
     else if (unzip_sniff(root))
         rc = list_zip(s, o, e);
     else
-        rc = err_set(e, ERR_UNSUPPORTED, "%s: neither a folder nor a zip (%s)", root, what);
+        rc = err_set(e, ERR_UNSUPPORTED, "%s: neither a folder nor a zip (%s)", s->label, what);
     if (rc == 0 && s->n == 0)
-        rc = err_set(e, ERR_INVALID, "%s: no PNG or JPEG images (%s)", root, what);
+        rc = err_set(e, ERR_INVALID, "%s: no PNG or JPEG images (%s)", s->label, what);
     return rc;
 }
 
@@ -249,7 +252,7 @@ static int drop_resolution(struct side *s, struct err *e)
             return 0; /* not that layout */
         if (found >= 0 && is != found)
             return err_set(e, ERR_INVALID, "%s %s: both Annotations/%s and Annotations/%s; name one of them", s->what,
-                           s->root, words[found], words[is]);
+                           s->label, words[found], words[is]);
         found = is;
     }
     for (size_t i = 0; i < s->n; i++) {
@@ -379,7 +382,7 @@ static int sort_side(struct side *s, struct err *e)
     qsort(s->v, s->n, sizeof(*s->v), cmp_file);
     for (size_t i = 1; i < s->n; i++)
         if (cmp_file(&s->v[i - 1], &s->v[i]) == 0)
-            return err_set(e, ERR_INVALID, "%s %s: two files for one frame: %s and %s", s->what, s->root,
+            return err_set(e, ERR_INVALID, "%s %s: two files for one frame: %s and %s", s->what, s->label,
                            s->v[i - 1].path, s->v[i].path);
     return 0;
 }
@@ -462,8 +465,8 @@ int eval_input_open(const struct evaluate_opts *o, const struct protocol *p, str
         return err_set(e, ERR_NOMEM, "no memory");
     in->resize = (int)p->value[CHOICE_RESIZE];
     in->max_pixels = o->max_pixels ? o->max_pixels : PIXELS_DEFAULT;
-    int rc = list_side(&in->gt, "ground truth", o->gt, o, e);
-    if (rc || (rc = list_side(&in->pred, "prediction", o->pred, o, e)))
+    int rc = list_side(&in->gt, "ground truth", o->gt, o->gt_label, o, e);
+    if (rc || (rc = list_side(&in->pred, "prediction", o->pred, o->pred_label, o, e)))
         return rc;
     if ((rc = recognise(&in->gt, true, e)) || (rc = recognise(&in->pred, false, e)) ||
         (rc = agree(&in->gt, &in->pred, e)))

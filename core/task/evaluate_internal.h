@@ -63,14 +63,14 @@ enum { CURVE_PRECISION, CURVE_RECALL, CURVE_F, CURVE_E, CURVES };
 /* Mean values and curves of some frames: a sequence, a block of a flat set, the whole. */
 struct eval_unit {
     size_t first, n; /* measured frames, in the list of measured ones */
-    bool block;      /* a run of frames of the only sequence */
+    bool block;      /* a run of frames of one sequence */
     double value[METRIC_COUNT];
     size_t known_t; /* pairs of frames behind temporal_stability */
     double curve[CURVES][METRIC_THRESHOLDS];
 };
 
 struct eval_item { /* a measured frame */
-    size_t frame, sequence;
+    size_t frame, sequence, block;
     double value[METRIC_COUNT]; /* NaN where a metric is not one of a frame */
 };
 
@@ -83,7 +83,8 @@ struct eval_gate {
     char message[240];
 };
 
-#define EVAL_UNITS_MAX 256 /* blocks of a flat set */
+#define EVAL_UNITS_MAX 256   /* blocks, about */
+#define EVAL_FEW_SEQUENCES 8 /* fewer are too few to judge drops by; blocks are kept */
 #define EVAL_NOTES_MAX 8
 
 struct evaluation {
@@ -93,7 +94,7 @@ struct evaluation {
     size_t n_items;
     struct eval_unit *sequences; /* one for each of the input */
     size_t n_sequences;
-    struct eval_unit *blocks; /* runs of frames, when there is one sequence */
+    struct eval_unit *blocks; /* runs of frames within sequences, when there are few */
     size_t n_blocks;
     struct eval_unit overall;
     double low[METRIC_COUNT], high[METRIC_COUNT]; /* 95% bootstrap interval; NaN when unknown */

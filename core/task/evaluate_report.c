@@ -141,16 +141,20 @@ static json_t *sequences_json(const struct evaluation *ev)
     return list;
 }
 
-/* What later runs pair a flat set by. */
+/* What later runs pair few sequences by. */
 static json_t *blocks_json(const struct evaluation *ev)
 {
     const struct eval_frame *frames;
+    const struct eval_sequence *seq;
     eval_input_frames(ev->input, &frames);
+    eval_input_sequences(ev->input, &seq);
     json_t *list = json_array();
     for (size_t b = 0; b < ev->n_blocks; b++) {
         const struct eval_unit *u = &ev->blocks[b];
         json_t *o = json_object();
-        json_object_set_new(o, "first", json_string(frames[ev->items[u->first].frame].stem));
+        const struct eval_item *first = &ev->items[u->first];
+        json_object_set_new(o, "sequence", json_string(seq[first->sequence].name));
+        json_object_set_new(o, "first", json_string(frames[first->frame].stem));
         json_object_set_new(o, "frames", json_integer((json_int_t)u->n));
         put_metrics(o, u->value, true);
         json_array_append_new(list, o);
