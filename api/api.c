@@ -20,6 +20,7 @@ int api_new(const struct api_config *cfg, struct api **out, struct err *e)
     if (!api)
         return err_set(e, ERR_NOMEM, "no memory for the service");
     api->cfg = *cfg;
+    atomic_store(&api->worker_seen_ms, INT64_MIN / 2);
     api->metrics = metrics_new();
     int rc = api->metrics ? 0 : err_set(e, ERR_NOMEM, "no memory for the metrics");
     if (rc == 0)
@@ -60,6 +61,8 @@ void api_refresh(struct api *api)
         atomic_store(&api->workers, counts.workers);
         rc = store_check(api->cfg.store, &e);
     }
+    if (atomic_load(&api->workers) > 0 || api->cfg.host.workers_alive(api->cfg.host.arg) > 0)
+        atomic_store(&api->worker_seen_ms, clock_mono_ms());
     if (rc == 0)
         rc = blobs_check(api->cfg.blobs, &e);
     if (atomic_exchange(&api->store_ok, rc == 0) != (rc == 0))

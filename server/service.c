@@ -32,7 +32,8 @@
 
 struct service {
     const struct service_opts *opts;
-    char db[FS_PATH_MAX + 8], blobs_url[FS_PATH_MAX], threads[24], lease[24], max_frames[24], max_pixels[24];
+    char db[FS_PATH_MAX + 8], blobs_url[FS_PATH_MAX], threads[24], lease[24], max_frames[24], max_pixels[24],
+        min_free[24];
     struct store *store;
     struct blobs *blobs;
     struct decoder decoder;
@@ -228,10 +229,17 @@ static int start_processes(struct service *s, struct err *e)
         .role = "decoder", .args = {"decoder"}, .fd3 = s->decoder.child_fd, .nice = DECODER_NICE};
     struct child_spec worker = {
         .role = "worker",
-        .args = {"worker",      "--db",         s->db,         "--blobs",      s->blobs_url,
-                 "--device",    o->device,      "--threads",   s->threads,     "--lease",
-                 s->lease,      "--max-frames", s->max_frames, "--max-pixels", s->max_pixels,
-                 "--log-level", o->log_level,   "--id",        "{id}",         o->models ? "--models" : NULL,
+        .args = {"worker",      "--db",
+                 s->db,         "--blobs",
+                 s->blobs_url,  "--device",
+                 o->device,     "--threads",
+                 s->threads,    "--lease",
+                 s->lease,      "--max-frames",
+                 s->max_frames, "--max-pixels",
+                 s->max_pixels, "--min-free",
+                 s->min_free,   "--log-level",
+                 o->log_level,  "--id",
+                 "{id}",        o->models ? "--models" : NULL,
                  o->models},
         .fd3 = -1,
         .nice = WORKER_NICE,
@@ -241,6 +249,7 @@ static int start_processes(struct service *s, struct err *e)
     snprintf(s->threads, sizeof(s->threads), "%lld", (long long)threads_each(o));
     snprintf(s->lease, sizeof(s->lease), "%lld", (long long)o->lease_s);
     snprintf(s->max_frames, sizeof(s->max_frames), "%lld", (long long)o->max_frames);
+    snprintf(s->min_free, sizeof(s->min_free), "%lld", (long long)o->min_free_bytes);
     snprintf(s->max_pixels, sizeof(s->max_pixels), "%lld", (long long)o->max_pixels);
     s->supervisor = supervisor_new();
     if (!s->supervisor)

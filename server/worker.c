@@ -299,6 +299,7 @@ static void stop_beating(struct worker *w)
 static int open_worker(struct worker *w, struct err *e)
 {
     const struct worker_opts *o = w->opts;
+    struct blobs_opts bo = {.min_free_bytes = o->min_free_bytes};
     if (o->id && *o->id)
         snprintf(w->id, sizeof(w->id), "%s", o->id);
     else
@@ -312,7 +313,7 @@ static int open_worker(struct worker *w, struct err *e)
     if (rc == 0)
         rc = store_open(o->db, NULL, &w->store, e);
     if (rc == 0)
-        rc = blobs_open(o->blobs, NULL, &w->blobs, e);
+        rc = blobs_open(o->blobs, &bo, &w->blobs, e);
     wake_store = w->store;
     return rc;
 }

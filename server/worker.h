@@ -12,7 +12,7 @@
 
 struct worker_opts {
     const char *db, *blobs, *models, *device, *id, *log_level;
-    int64_t threads, lease_s, max_frames, max_pixels;
+    int64_t threads, lease_s, max_frames, max_pixels, min_free_bytes;
 };
 
 /* Runs until SIGTERM, then finishes its job; a second SIGTERM gives the job back. 0, or a negative error. */

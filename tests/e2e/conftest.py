@@ -17,6 +17,7 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("SALIENT", ROOT / "build" / "salient")).resolve()
+LONG = 160  # frames of the clip that is still being worked on when a test interferes
 SMALL = {"size": "64"}  # the smallest network input: tests are about the service, not about the maps
 
 
@@ -208,7 +209,7 @@ def clips(tmp_path_factory):
             z.write(d / "picture.png", f"walk/{n:05d}.png")
     make_video(d / "short.mp4", 12)
     make_video(d / "other.mp4", 13)
-    make_video(d / "long.mp4", 400)
+    make_video(d / "long.mp4", LONG)
     return {p.stem if p.suffix == ".mp4" else p.name: p for p in d.iterdir()}
 
 
@@ -238,18 +239,21 @@ def assert_problem(response, status, code=None):
 
 def raw_connection(service):
     host, port = service.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def raw_exchange(service, data, finish=True):
     """Sends bytes as they are and returns all that comes back until the service closes."""
     with raw_connection(service) as s:
-        s.sendall(data)
-        if finish:
-            s.shutdown(socket.SHUT_WR)
         answer = b""
-        while chunk := s.recv(65536):
-            answer += chunk
+        try:
+            s.sendall(data)
+            if finish:
+                s.shutdown(socket.SHUT_WR)
+            while chunk := s.recv(65536):
+                answer += chunk
+        except OSError:
+            pass  # cut off: what came until then counts
         return answer
 
 
