@@ -72,7 +72,8 @@ static void multipart_parts_in_every_split(void **state)
            "content-disposition: form-data; filename=\"f \\\"g\\\".mp4\"; name=b\r\n\r\n\r\n--\r\r\n--\r\n--A\r\n--B--",
            "a|-|-{1}b|f \"g\".mp4|x/y{\r\n--\r\r\n--\r\n--A}");
     expect("multipart/form-data; charset=x; boundary=\"a b\"",
-           "before\r\n--a b \t\r\nContent-Disposition: form-data; name=e\r\n\r\n\r\n--a b--\r\nafter --a b\r\n", "e|-|-{}");
+           "before\r\n--a b \t\r\nContent-Disposition: form-data; name=e\r\n\r\n\r\n--a b--\r\nafter --a b\r\n",
+           "e|-|-{}");
     expect("multipart/form-data; boundary=B", "--B--\r\n", "");
 }
 
@@ -80,7 +81,13 @@ static void multipart_refuses(void **state)
 {
     (void)state;
     static const char *const bodies[] = {
-        "", "--B", "--B\r\n", "--B-", "--Bx\r\n", "--B\r\n\r\n--B--", "--B\r\nContent-Disposition: attachment; name=a\r\n\r\n",
+        "",
+        "--B",
+        "--B\r\n",
+        "--B-",
+        "--Bx\r\n",
+        "--B\r\n\r\n--B--",
+        "--B\r\nContent-Disposition: attachment; name=a\r\n\r\n",
         "--B\r\nContent-Disposition: form-data; filename=a\r\n\r\nx\r\n--B--",
         "--B\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--B\r\n",
     };
@@ -89,8 +96,9 @@ static void multipart_refuses(void **state)
         assert_int_equal(parse("multipart/form-data; boundary=B", bodies[i], strlen(bodies[i]), 1, &out), ERR_INVALID);
         buf_free(&out);
     }
-    static const char *const types[] = {"multipart/form-data", "multipart/form-data; boundary=",
-                                        "multipart/form-data; xboundary=B", "multipart/form-data; boundary"};
+    static const char *const types[] = {"multipart/form-data",
+                                        "multipart/form-data; boundary=", "multipart/form-data; xboundary=B",
+                                        "multipart/form-data; boundary"};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         assert_int_equal(parse(types[i], "--B--", 5, 1, NULL), ERR_INVALID);
 }
@@ -99,7 +107,8 @@ static void multipart_refuses(void **state)
 static void multipart_survives_noise(void **state)
 {
     (void)state;
-    static const char good[] = "--B\r\nContent-Disposition: form-data; name=\"a\"; filename=\"b\"\r\n\r\n1\r\n--B--\r\n";
+    static const char good[] =
+        "--B\r\nContent-Disposition: form-data; name=\"a\"; filename=\"b\"\r\n\r\n1\r\n--B--\r\n";
     struct rng r;
     rng_seed(&r, 1);
     for (int k = 0; k < 20000; k++) {
@@ -144,7 +153,8 @@ static void routes_match_and_bind(void **state)
     assert_string_equal(allow.data, "GET, HEAD, DELETE, OPTIONS");
     free(req.mem);
     buf_reset(&allow);
-    static const char *const nowhere[] = {"/v1/jobs/a/maps/png", "/v1", "/v1/jobs/a/b", "/v1/jobs/", "/v1/jobs/a/maps/7.gif"};
+    static const char *const nowhere[] = {"/v1/jobs/a/maps/png", "/v1", "/v1/jobs/a/b", "/v1/jobs/",
+                                          "/v1/jobs/a/maps/7.gif"};
     for (size_t i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]); i++) {
         int rc = match("GET", nowhere[i], &req, &allow);
         assert_true(rc == ERR_NOTFOUND || (rc == 0 && http_path_param(&req, "id")[0] == '\0'));
@@ -168,9 +178,20 @@ static void accept_picks_the_best(void **state)
         const char *accept;
         int want;
     } rows[] = {
-        {NULL, 0}, {"", 0}, {"*/*", 0}, {"image/png", 1}, {"IMAGE/PNG ; q=0.5", 1}, {"image/*", 1}, {"text/html", -1},
-        {"application/json;q=0.1, application/zip", 2}, {"application/*, image/png;q=0.9", 0}, {"image/png;q=0", -1},
-        {"*/*;q=0.1, image/png;q=0.2", 1}, {"*/*, application/json;q=0", 1}, {",,;q=1", -1}, {"image/pngx", -1},
+        {NULL, 0},
+        {"", 0},
+        {"*/*", 0},
+        {"image/png", 1},
+        {"IMAGE/PNG ; q=0.5", 1},
+        {"image/*", 1},
+        {"text/html", -1},
+        {"application/json;q=0.1, application/zip", 2},
+        {"application/*, image/png;q=0.9", 0},
+        {"image/png;q=0", -1},
+        {"*/*;q=0.1, image/png;q=0.2", 1},
+        {"*/*, application/json;q=0", 1},
+        {",,;q=1", -1},
+        {"image/pngx", -1},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         assert_int_equal(negotiate_accept(rows[i].accept, offers, 3), rows[i].want);
@@ -210,9 +231,12 @@ static void trace_context_form(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(multipart_parts_in_every_split), cmocka_unit_test(multipart_refuses),
-        cmocka_unit_test(multipart_survives_noise),       cmocka_unit_test(routes_match_and_bind),
-        cmocka_unit_test(accept_picks_the_best),          cmocka_unit_test(prefer_and_tags),
+        cmocka_unit_test(multipart_parts_in_every_split),
+        cmocka_unit_test(multipart_refuses),
+        cmocka_unit_test(multipart_survives_noise),
+        cmocka_unit_test(routes_match_and_bind),
+        cmocka_unit_test(accept_picks_the_best),
+        cmocka_unit_test(prefer_and_tags),
         cmocka_unit_test(trace_context_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
