@@ -65,7 +65,6 @@ static int detect(struct saliency *s, const char *input, const json_t *params, c
     struct run *r = s->run;
     struct detect_opts o = {
         .input = input,
-        .size_px = (int)json_integer_value(json_object_get(params, "size")),
         .limits = r->limits,
         .sink = {.arg = s, .map = put_map},
         .overlay_path = overlay_path,
@@ -74,7 +73,8 @@ static int detect(struct saliency *s, const char *input, const json_t *params, c
         .canceled = run_stopped,
         .canceled_arg = r,
     };
-    int rc = run_model(r, r->job->model, &o.model, e);
+    int size_px = (int)json_integer_value(json_object_get(params, "size"));
+    int rc = run_detector(r, r->job->model, size_px, &o.detector, e);
     return rc == 0 ? detect_run(&o, res, e) : rc;
 }
 

@@ -15,6 +15,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/par.h"
+#include "core/net/detector.h"
 #include "core/net/model.h"
 
 #define BEAT_MS 1000
@@ -32,6 +33,8 @@ struct worker {
     /* the model of the last job */
     struct model *model;
     char model_path[FS_PATH_MAX];
+    struct detector *detector; /* of that model */
+    int detector_px;
     /* the beating thread */
     pthread_t beat;
     pthread_mutex_t lock;
@@ -107,6 +110,12 @@ void run_input_done(struct run_input *in)
     in->copy = false;
 }
 
+static void drop_detector(struct worker *w)
+{
+    detector_free(w->detector);
+    w->detector = NULL;
+}
+
 int run_model(struct run *r, const char *name, struct model **out, struct err *e)
 {
     struct worker *w = r->worker;
@@ -115,6 +124,7 @@ int run_model(struct run *r, const char *name, struct model **out, struct err *e
     if (rc < 0)
         return rc;
     if (!w->model || strcmp(path, w->model_path) != 0) {
+        drop_detector(w);
         model_close(w->model);
         w->model = NULL;
         rc = model_open(path, r->device, &w->model, e);
@@ -125,6 +135,30 @@ int run_model(struct run *r, const char *name, struct model **out, struct err *e
     }
     *out = w->model;
     return 0;
+}
+
+static int no_receiver(void *arg, int64_t ordinal, const uint8_t *map, int width_px, int height_px, struct err *e)
+{
+    (void)arg, (void)ordinal, (void)map, (void)width_px, (void)height_px;
+    return err_set(e, ERR_INTERNAL, "a map that nobody receives");
+}
+
+int run_detector(struct run *r, const char *name, int size_px, struct detector **out, struct err *e)
+{
+    struct worker *w = r->worker;
+    struct model *m;
+    int rc = run_model(r, name, &m, e);
+    if (rc < 0)
+        return rc;
+    if (w->detector && (w->detector_px != size_px || !detector_ready(w->detector)))
+        drop_detector(w);
+    if (!w->detector) {
+        struct detector_opts o = {.size_px = size_px, .emit = no_receiver};
+        rc = detector_open(m, o, &w->detector, e);
+        w->detector_px = size_px;
+    }
+    *out = w->detector;
+    return rc;
 }
 
 /* ---- one attempt --------------------------------------------------------------------------------------------------- */
@@ -362,6 +396,7 @@ int worker_run(const struct worker_opts *opts, struct err *e)
         worker_remove(w.store, w.id, NULL);
         log_info(LOG_MSG("worker ends"));
     }
+    detector_free(w.detector);
     model_close(w.model);
     wake_store = NULL;
     store_close(w.store);

@@ -20,6 +20,7 @@ int worker_run(const struct worker_opts *opts, struct err *e);
 
 /* ---- for the runners of each kind of job (server/run_*.c) ---- */
 
+struct detector;
 struct model;
 
 /* One attempt at one job. */
@@ -56,5 +57,7 @@ int run_input_open(struct run *r, const char *clip_id, struct run_input *in, str
 void run_input_done(struct run_input *in);
 /* The model of that name ("name" or "name@version"), kept open for the next job. Borrowed. */
 int run_model(struct run *r, const char *name, struct model **out, struct err *e);
+/* A detector of that model and input size (0: the model's own), ready for a clip, and kept for the next job. Borrowed. */
+int run_detector(struct run *r, const char *name, int size_px, struct detector **out, struct err *e);
 
 #endif

@@ -267,6 +267,18 @@ int detector_open(struct model *m, struct detector_opts o, struct detector **out
     return rc;
 }
 
+bool detector_ready(const struct detector *d)
+{
+    return !d->failed && d->full == 0 && d->batch[0].n == 0 && d->before.n == 0;
+}
+
+void detector_receiver(struct detector *d, const struct detector_opts *o)
+{
+    BUG_ON(!o->emit || !detector_ready(d));
+    d->opts.emit = o->emit;
+    d->opts.arg = o->arg;
+}
+
 void detector_free(struct detector *d)
 {
     if (!d)

@@ -9,6 +9,8 @@
 #ifndef CORE_NET_DETECTOR_H
 #define CORE_NET_DETECTOR_H
 
+#include <stdbool.h>
+
 #include "core/media/frame.h"
 #include "core/net/model.h"
 
@@ -24,6 +26,10 @@ struct detector_opts {
 
 /* Threads come from tensor_set_threads and par_init. The model is borrowed and must not be used elsewhere meanwhile. */
 int detector_open(struct model *m, struct detector_opts o, struct detector **out, struct err *e);
+/* No clip is under way and nothing has failed: the detector can take another clip, for another receiver. Opening one costs
+ * seconds of preparation; going on with it costs nothing. */
+bool detector_ready(const struct detector *d);
+void detector_receiver(struct detector *d, const struct detector_opts *o); /* takes emit and arg; d must be ready */
 /* Takes an FRAME_RGB24 or FRAME_GRAY8 frame of any size; it is not kept. ERR_LIMIT for a size that cannot be processed.
  * After an error the detector only accepts detector_free. */
 int detector_push(struct detector *d, const struct frame *f, struct err *e);

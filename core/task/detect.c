@@ -253,6 +253,17 @@ static void *encode_stage(void *arg)
 /* ---- the job -------------------------------------------------------------------------------------------------------
  */
 
+static int open_detector(struct detect_job *j, struct err *e)
+{
+    const struct detect_opts *o = j->opts;
+    struct detector_opts d = {.size_px = o->size_px, .emit = on_map, .arg = j};
+    if (!o->detector)
+        return detector_open(o->model, d, &j->detector, e);
+    detector_receiver(o->detector, &d);
+    j->detector = o->detector;
+    return 0;
+}
+
 static int open_stages(struct detect_job *j, struct err *e)
 {
     const struct detect_opts *o = j->opts;
@@ -261,8 +272,7 @@ static int open_stages(struct detect_job *j, struct err *e)
         return rc;
     const struct clip_info *info = clip_info(j->clip);
     j->total = info->frames;
-    struct detector_opts d = {.size_px = o->size_px, .emit = on_map, .arg = j};
-    if ((rc = detector_open(o->model, d, &j->detector, e)) < 0)
+    if ((rc = open_detector(j, e)) < 0)
         return rc;
     if (o->overlay_path) {
         struct overlay_opts v = {.fps = info->fps};
@@ -309,7 +319,8 @@ static void close_stages(struct detect_job *j)
         mapped_free(item);
     while (j->first_waiting)
         frame_unref(take_waiting(j));
-    detector_free(j->detector);
+    if (j->detector != j->opts->detector)
+        detector_free(j->detector);
     overlay_close(j->overlay);
     clip_close(j->clip);
     queue_free(j->frames);

@@ -13,6 +13,7 @@
 #include "core/base/err.h"
 #include "core/media/clip.h"
 
+struct detector;
 struct model;
 
 /* Called one at a time, in the order of frames, from a thread of the job's own. A negative return stops the job with
@@ -29,8 +30,11 @@ struct detect_sink {
 struct detect_opts {
     const char *input;
     struct clip_limits limits; /* zeros are defaults */
-    struct model *model;       /* borrowed; not used by anybody else meanwhile. Threads: see net/detector.h */
-    int size_px;               /* network input side; 0: the model's own */
+    /* Borrowed, ready for a clip; used instead of model and size_px. After an error it may not be ready again. NULL: one
+     * is opened for this job. */
+    struct detector *detector;
+    struct model *model; /* borrowed; not used by anybody else meanwhile. Threads: see net/detector.h */
+    int size_px;         /* network input side; 0: the model's own */
     struct detect_sink sink;
     const char
         *overlay_path; /* NULL: no overlay video; else written by overlay.h, complete when detect_run returns 0 */

@@ -118,23 +118,31 @@ def test_openapi_is_served_and_consistent(service):
     doc = service.get("/openapi.json").json()
     assert doc == documented()
     assert doc["info"]["version"] == service.get("/version").json()["version"]
+
+    def resolve(node):
+        while "$ref" in node:
+            at = doc
+            for key in node["$ref"].removeprefix("#/").split("/"):
+                at = at[key]
+            node = at
+        return node
+
     def check_refs(node):
         if isinstance(node, dict):
-            if "$ref" in node:
-                at = doc
-                for key in node["$ref"].removeprefix("#/").split("/"):
-                    at = at[key]
+            resolve(node)
             for v in node.values():
                 check_refs(v)
         elif isinstance(node, list):
             for v in node:
                 check_refs(v)
+
     check_refs(doc)
     for path, item in doc["paths"].items():
         named = set(re.findall(r"\{(\w+)\}", path))
         for method, op in item.items():
             if method == "parameters":
                 continue
-            given = {p["name"] for p in op.get("parameters", []) + item.get("parameters", []) if p.get("in") == "path"}
+            all_params = [resolve(p) for p in op.get("parameters", []) + item.get("parameters", [])]
+            given = {p["name"] for p in all_params if p["in"] == "path"}
             assert given == named, f"{method} {path}"
             assert op["responses"] and op["summary"], f"{method} {path}"
