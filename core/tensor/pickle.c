@@ -55,7 +55,7 @@ static int push(struct stack *s, struct value *v, struct err *e)
 {
     if (s->n == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 64;
-        struct value **grown = realloc(s->v, cap * sizeof(*grown));
+        struct value **grown = realloc(s->v, cap * sizeof(struct value *));
         if (!grown)
             return no_memory(e);
         s->v = grown;
@@ -90,14 +90,14 @@ static int seq_append(struct value *seq, struct value *const *items, size_t n, s
 {
     if (seq->u.seq.cap - seq->u.seq.n < n) {
         size_t cap = seq->u.seq.n + n > 2 * seq->u.seq.cap ? seq->u.seq.n + n : 2 * seq->u.seq.cap;
-        struct value **grown = realloc(seq->u.seq.items, cap * sizeof(*grown));
+        struct value **grown = realloc(seq->u.seq.items, cap * sizeof(struct value *));
         if (!grown)
             return no_memory(e);
         seq->u.seq.items = grown;
         seq->u.seq.cap = cap;
     }
     if (n)
-        memcpy(seq->u.seq.items + seq->u.seq.n, items, n * sizeof *items);
+        memcpy(seq->u.seq.items + seq->u.seq.n, items, n * sizeof(struct value *));
     seq->u.seq.n += n;
     return 0;
 }

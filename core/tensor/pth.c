@@ -113,12 +113,12 @@ static int attach_legacy(struct pickle *p, const struct value *keys, const uint8
     struct value *const *all = pickle_storages(p, &n);
     if (keys->kind != VALUE_LIST)
         return err_set(e, ERR_CORRUPT, "the storage keys are not a list");
-    struct value **sorted = calloc(n ? n : 1, sizeof(*sorted));
+    struct value **sorted = calloc(n ? n : 1, sizeof(struct value *));
     if (!sorted)
         return err_set(e, ERR_NOMEM, "out of memory for %zu storages", n);
     if (n)
-        memcpy(sorted, all, n * sizeof(*sorted));
-    qsort(sorted, n, sizeof(*sorted), compare_keys);
+        memcpy(sorted, all, n * sizeof(struct value *));
+    qsort(sorted, n, sizeof(struct value *), compare_keys);
     int rc = 0;
     for (size_t i = 0; i < keys->u.seq.n && !rc; i++)
         rc = attach_next(keys->u.seq.items[i], sorted, n, &at, end, e);
@@ -247,7 +247,7 @@ static int add_entry(struct weights *w, const struct value *key, const struct va
 {
     char *name = NULL, text[NAME_SHOWN];
     int rc = weight_name(key, &name, e);
-    if (rc)
+    if (!name)
         return rc;
     if (v->kind != VALUE_TENSOR)
         rc = err_set(e, ERR_UNSUPPORTED, "it is not a tensor");

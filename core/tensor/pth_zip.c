@@ -12,6 +12,7 @@
 
 #include <zlib.h>
 
+#include "core/base/buf.h"
 #include "core/tensor/weights_file.h"
 
 #define END_BYTES 22     /* end of central directory, without its comment */
@@ -162,10 +163,19 @@ static int find_root(struct pth_zip *z, struct err *e)
     return z->root ? 0 : err_set(e, ERR_UNSUPPORTED, "a zip archive without data.pkl: not a PyTorch checkpoint");
 }
 
-static struct pth_member *search(const struct pth_zip *z, const uint8_t *name, size_t len)
+/* The member ROOT/prefix+key; *m is NULL when there is none. */
+static int search(const struct pth_zip *z, const char *prefix, const uint8_t *key, size_t key_len,
+                  struct pth_member **m, struct err *e)
 {
-    struct pth_member key = {.name = name, .name_len = len};
-    return z->n ? bsearch(&key, z->members, z->n, sizeof key, compare_members) : NULL;
+    struct buf name = BUF_INIT;
+    buf_append(&name, z->root, z->root_len);
+    buf_puts(&name, prefix);
+    buf_append(&name, key, key_len);
+    int rc = name.failed ? err_set(e, ERR_NOMEM, "out of memory for a member's name") : 0;
+    struct pth_member wanted = {.name = (const uint8_t *)name.data, .name_len = name.len};
+    *m = rc ? NULL : bsearch(&wanted, z->members, z->n, sizeof wanted, compare_members);
+    buf_free(&name);
+    return rc;
 }
 
 /* Where a member's data is; local header and directory must agree on the name. */
@@ -191,19 +201,13 @@ static int locate(const struct pth_zip *z, struct pth_member *m, const uint8_t *
 int pth_zip_find(struct pth_zip *z, const char *prefix, const uint8_t *key, size_t key_len, const uint8_t **data,
                  size_t *len, struct err *e)
 {
-    uint8_t name[512];
     char text[NAME_SHOWN];
-    size_t at = z->root_len, n = strlen(prefix);
-    if (at + n + key_len > sizeof name)
-        return damaged(e, "a member's name is too long");
-    memcpy(name, z->root, at);
-    memcpy(name + at, prefix, n);
-    if (key_len)
-        memcpy(name + at + n, key, key_len);
-    n += at + key_len;
-    struct pth_member *m = search(z, name, n);
+    struct pth_member *m;
+    int rc = search(z, prefix, key, key_len, &m, e);
+    if (rc)
+        return rc;
     if (!m)
-        return err_set(e, ERR_CORRUPT, "zip: %s is missing", printable(text, sizeof text, name, n));
+        return err_set(e, ERR_CORRUPT, "zip: %s%s is missing", prefix, printable(text, sizeof text, key, key_len));
     *len = (size_t)m->bytes;
     return locate(z, m, data, e);
 }
@@ -211,17 +215,13 @@ int pth_zip_find(struct pth_zip *z, const char *prefix, const uint8_t *key, size
 /* Newer writers record their byte order; there is none but little-endian here. */
 static int check_byteorder(struct pth_zip *z, struct err *e)
 {
-    uint8_t name[512];
-    const uint8_t *text;
-    if (z->root_len + 9 > sizeof name)
-        return damaged(e, "a member's name is too long");
-    memcpy(name, z->root, z->root_len);
-    memcpy(name + z->root_len, "byteorder", 9);
-    struct pth_member *m = search(z, name, z->root_len + 9);
+    const uint8_t *text = NULL;
+    struct pth_member *m;
+    int rc = search(z, "byteorder", NULL, 0, &m, e);
     if (!m)
-        return 0;
-    int rc = locate(z, m, &text, e);
-    if (!rc && (m->bytes != 6 || memcmp(text, "little", 6) != 0))
+        return rc;
+    rc = locate(z, m, &text, e);
+    if (!rc && (!text || m->bytes != 6 || memcmp(text, "little", 6) != 0))
         rc = err_set(e, ERR_UNSUPPORTED, "a checkpoint of a big-endian machine");
     return rc;
 }

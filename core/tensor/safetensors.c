@@ -110,12 +110,12 @@ static int check_tiling(const struct item *items, size_t n, uint64_t data_len, s
 {
     uint64_t at = 0;
     char shown[NAME_SHOWN];
-    const struct item **sorted = calloc(n ? n : 1, sizeof *sorted);
+    const struct item **sorted = calloc(n ? n : 1, sizeof(const struct item *));
     if (!sorted)
         return err_set(e, ERR_NOMEM, "out of memory for %zu tensors", n);
     for (size_t i = 0; i < n; i++)
         sorted[i] = &items[i];
-    qsort(sorted, n, sizeof *sorted, compare_begin);
+    qsort(sorted, n, sizeof(const struct item *), compare_begin);
     int rc = 0;
     for (size_t i = 0; i < n && !rc; i++) {
         if (sorted[i]->begin != at)
@@ -196,7 +196,7 @@ int safetensors_read(struct weights *w, const uint8_t *data, size_t len, bool ke
     struct item *items = calloc(n ? n : 1, sizeof *items);
     int rc = items ? read_items(w, root, len - 8 - header_len, items, &n, e)
                    : err_set(e, ERR_NOMEM, "out of memory for %zu tensors", n);
-    for (size_t i = 0; i < n && !rc; i++)
+    for (size_t i = 0; items && i < n && !rc; i++)
         rc = element_add(w, items[i].name, items[i].et, body + items[i].begin, items[i].ndim, items[i].shape,
                          keep_dtype, e);
     free(items);

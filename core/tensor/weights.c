@@ -109,7 +109,8 @@ int weights_set(struct weights *w, const char *name, struct tensor *t, struct er
     char *copy = strdup(name);
     if (!copy)
         return err_set(e, ERR_NOMEM, "out of memory for the name of a weight");
-    w->entries[w->n] = (struct entry){copy, t};
+    w->entries[w->n].name = copy;
+    w->entries[w->n].t = t;
     *cell = ++w->n;
     return 0;
 }
@@ -227,14 +228,14 @@ static void widen(const struct element_type *et, const uint8_t *src, int64_t *ou
         else if (et->bytes == 2)
             out[i] = (int16_t)le16(src + 2 * i);
         else
-            out[i] = (int8_t)src[i];
+            out[i] = (int64_t)(src[i] ^ 0x80) - 0x80; /* sign-extends */
     }
 }
 
 int element_add(struct weights *w, const char *name, const struct element_type *et, const void *src, int ndim,
                 const int64_t *shape, bool keep_dtype, struct err *e)
 {
-    size_t bytes;
+    size_t bytes = 0;
     int rc = element_bytes(et, ndim, shape, &bytes, e);
     if (rc)
         return rc;
