@@ -25,8 +25,7 @@ void blobs_close(struct blobs *b)
         b->ops->close(b);
 }
 
-/* ---- keys ----------------------------------------------------------------------------------------------------------
- */
+/* ---- keys ------------------------------------------------------------------------------------------------------- */
 
 static bool key_char(char c)
 {
@@ -62,8 +61,7 @@ static int check_prefix(const char *prefix, struct err *e)
     return parts_valid(prefix, true) ? 0 : err_set(e, ERR_INVALID, "not a blob prefix");
 }
 
-/* ---- writing -------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 int64_t blobs_free_bytes(struct blobs *b)
 {
@@ -124,8 +122,7 @@ int blobs_check(struct blobs *b, struct err *e)
     return rc ? rc : blob_delete(b, key, e);
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------------
- */
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
 
 int blob_stat(struct blobs *b, const char *key, struct blob_stat *out, struct err *e)
 {
@@ -250,8 +247,7 @@ int blob_presign(struct blobs *b, const char *key, int ttl_s, struct buf *out, s
     return rc ? rc : b->ops->presign ? b->ops->presign(b, key, ttl_s, out, e) : 0;
 }
 
-/* ---- removing, listing ---------------------------------------------------------------------------------------------
- */
+/* ---- removing, listing ------------------------------------------------------------------------------------------ */
 
 int blob_delete(struct blobs *b, const char *key, struct err *e)
 {

@@ -51,8 +51,7 @@ static int disk_path(struct blobs *b, const char *key, char out[FS_PATH_MAX], st
     return fs_join(out, self(b)->root, key, e);
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 /* Temporary files of processes that died. */
 static void remove_stale_temps(const struct disk *d)
@@ -82,7 +81,7 @@ static int disk_open(const char *url, const struct blobs_opts *opts, struct blob
     if (!*url || strlen(url) >= sizeof(d->root))
         rc = err_set(e, ERR_INVALID, "blob directory: empty or too long");
     if (!rc) {
-        strcpy(d->root, url);
+        memcpy(d->root, url, strlen(url) + 1);
         snprintf(d->temp, sizeof(d->temp), "%s/.tmp", url);
         rc = fs_mkdirs(d->temp, e);
     }
@@ -112,8 +111,7 @@ static int check_space(struct blobs *b, int64_t bytes, struct err *e)
     return n >= 0 && n < bytes + 1 ? err_set(e, ERR_FULL, "%s: storage is full", self(b)->root) : 0;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 static int temp_file(struct disk *d, char out[FS_PATH_MAX], struct err *e)
 {
@@ -250,9 +248,9 @@ static int disk_commit(struct blob_writer *bw, struct err *e)
 
 static int put_copy(struct blobs *b, const char *key, int from, struct err *e)
 {
-    struct blob_writer *w;
+    struct blob_writer *w = NULL;
     int rc = disk_writer_open(b, key, &w, e);
-    if (rc)
+    if (!w)
         return rc;
     char *chunk = malloc(CHUNK);
     ssize_t n = chunk ? 1 : 0;
@@ -302,8 +300,7 @@ static int disk_put_file(struct blobs *b, const char *key, const char *path, boo
     return rc;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------------
- */
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
 
 static void fill_stat(const struct stat *st, struct blob_stat *out)
 {
@@ -407,8 +404,7 @@ static int disk_local_path(struct blobs *b, const char *key, char out[FS_PATH_MA
     return rc ? rc : 1;
 }
 
-/* ---- removing, listing ---------------------------------------------------------------------------------------------
- */
+/* ---- removing, listing ------------------------------------------------------------------------------------------ */
 
 static int disk_delete(struct blobs *b, const char *key, struct err *e)
 {
@@ -475,6 +471,8 @@ static int read_entries(const char *dir, struct entry **list, size_t *n, struct 
     closedir(d);
     if (rc) {
         entries_free(*list, *n);
+        *list = NULL;
+        *n = 0;
         return err_set(e, ERR_NOMEM, "out of memory for a list of blobs");
     }
     if (*n)

@@ -51,7 +51,7 @@ static struct s3 *self(struct blobs *b)
     return (struct s3 *)b;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------- */
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 static const char *env(const char *a, const char *b, const char *none)
 {
@@ -146,7 +146,7 @@ static int locate(struct s3 *s, const char *where, struct err *e)
         return err_set(e, ERR_NOMEM, "out of memory for the blobs");
     const char *slashes = strstr(s->endpoint, "://");
     if (!slashes || strchr(slashes + 3, '/') ||
-        (strncmp(s->endpoint, "http://", 7) && strncmp(s->endpoint, "https://", 8)))
+        (strncmp(s->endpoint, "http://", 7) != 0 && strncmp(s->endpoint, "https://", 8) != 0))
         return err_set(e, ERR_INVALID, "AWS_ENDPOINT_URL: %s is not http(s)://host[:port]", s->endpoint);
     s->host = slashes + 3;
     return 0;
@@ -216,7 +216,7 @@ static int s3_temp(struct blobs *b, char out[FS_PATH_MAX], struct err *e)
     return 0;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------- */
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 static int put_whole(struct s3 *s, const char *key, const void *data, size_t len, struct err *e)
 {
@@ -265,28 +265,34 @@ static int begin_upload(struct s3_writer *w, struct err *e)
     return rc;
 }
 
-static int part_room(struct s3_writer *w, struct err *e)
+/* Room for one more part, or NULL. */
+static struct s3_part *next_part(struct s3_writer *w, struct err *e)
 {
-    if (w->nparts == PARTS_MAX)
-        return err_set(e, ERR_LIMIT, "%s: larger than S3 takes", w->key);
-    if (w->nparts < w->cap)
-        return 0;
-    int cap = w->cap ? 2 * w->cap : 16;
-    struct s3_part *p = realloc(w->parts, (size_t)cap * sizeof(*p));
-    if (!p)
-        return err_set(e, ERR_NOMEM, "out of memory for %s", w->key);
-    w->parts = p;
-    w->cap = cap;
-    return 0;
+    if (w->nparts == PARTS_MAX) {
+        err_set(e, ERR_LIMIT, "%s: larger than S3 takes", w->key);
+        return NULL;
+    }
+    if (w->nparts == w->cap) {
+        int cap = w->cap ? 2 * w->cap : 16;
+        struct s3_part *p = realloc(w->parts, (size_t)cap * sizeof(*p));
+        if (!p) {
+            err_set(e, ERR_NOMEM, "out of memory for %s", w->key);
+            return NULL;
+        }
+        w->parts = p;
+        w->cap = cap;
+    }
+    return &w->parts[w->nparts];
 }
 
 static int send_part(struct s3_writer *w, struct err *e)
 {
     int rc = w->upload_id ? 0 : begin_upload(w, e);
-    if (!rc)
-        rc = part_room(w, e);
     if (rc)
         return rc;
+    struct s3_part *part = next_part(w, e);
+    if (!part)
+        return w->nparts == PARTS_MAX ? ERR_LIMIT : ERR_NOMEM;
     char number[16];
     snprintf(number, sizeof(number), "%d", w->nparts + 1);
     struct s3_call c = {.method = "PUT",
@@ -298,7 +304,8 @@ static int send_part(struct s3_writer *w, struct err *e)
     struct s3_answer a;
     rc = s3_do(self(w->base.b), &c, &a, e);
     if (!rc) {
-        snprintf(w->parts[w->nparts++].etag, BLOB_ETAG_SIZE, "%s", a.etag);
+        snprintf(part->etag, sizeof(part->etag), "%s", a.etag);
+        w->nparts++;
         buf_reset(&w->pending);
     }
     s3_answer_fini(&a);
@@ -404,14 +411,14 @@ static int s3_put_file(struct blobs *b, const char *key, const char *path, bool 
              : fstat(fd, &st)       ? err_errno(e, "%s", path)
              : !S_ISREG(st.st_mode) ? err_set(e, ERR_INVALID, "%s: not a file", path)
                                     : s3_writer_open(b, key, &w, e);
-    for (ssize_t n = 1; !rc && n > 0;) {
+    for (ssize_t n = 1; w && !rc && n > 0;) {
         n = read(fd, chunk, PART);
         if (n > 0)
             rc = s3_write(w, chunk, (size_t)n, e);
         else if (n < 0)
             rc = err_errno(e, "%s", path);
     }
-    if (!rc)
+    if (w && !rc)
         rc = s3_commit(w, e);
     else if (w)
         s3_abort(w);
@@ -422,7 +429,7 @@ static int s3_put_file(struct blobs *b, const char *key, const char *path, bool 
     return rc;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
 
 static int s3_stat(struct blobs *b, const char *key, struct blob_stat *out, struct err *e)
 {
@@ -526,7 +533,7 @@ static int s3_presign(struct blobs *b, const char *key, int ttl_s, struct buf *o
     return failed ? err_set(e, ERR_NOMEM, "out of memory for a URL") : 1;
 }
 
-/* ---- removing, listing --------------------------------------------------------------------------------------------- */
+/* ---- removing, listing ------------------------------------------------------------------------------------------ */
 
 static int s3_delete(struct blobs *b, const char *key, struct err *e)
 {

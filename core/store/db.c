@@ -15,8 +15,7 @@
 
 static const struct db_driver *const drivers[] = {&db_sqlite, &db_postgres};
 
-/* ---- statements ----------------------------------------------------------------------------------------------------
- */
+/* ---- statements ------------------------------------------------------------------------------------------------- */
 
 /* {lock} and {skip OF x}: returns the length of the token, 0 when there is none here. */
 static size_t dialect_token(const struct db_driver *drv, const char *p, struct buf *out)
@@ -122,7 +121,7 @@ static int repair(struct db *db, struct db_arg *args, size_t n, struct err *e)
 int db_query(struct db *db, const char *sql, const struct db_arg *args, size_t n, struct err *e)
 {
     BUG_ON(db->active || n > DB_ARGS_MAX);
-    struct db_arg fit[DB_ARGS_MAX];
+    struct db_arg fit[DB_ARGS_MAX] = {0};
     if (n)
         memcpy(fit, args, n * sizeof(*args));
     int rc = repair(db, fit, n, e);
@@ -203,8 +202,7 @@ int db_scalar(struct db *db, const char *sql, const struct db_arg *args, size_t 
     return rc < 0 ? rc : 0;
 }
 
-/* ---- pool ----------------------------------------------------------------------------------------------------------
- */
+/* ---- pool ------------------------------------------------------------------------------------------------------- */
 
 static void connection_close(struct db *db)
 {
@@ -293,8 +291,7 @@ int tx_end(struct tx *t, int rc, struct err *e)
     return rc;
 }
 
-/* ---- open, close, wait ---------------------------------------------------------------------------------------------
- */
+/* ---- open, close, wait ------------------------------------------------------------------------------------------ */
 
 static void store_defaults(struct store_opts *o)
 {

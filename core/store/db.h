@@ -106,8 +106,7 @@ void db_rollback(struct db *db);
 /* Forgets all prepared statements (a driver calls it when the connection goes). */
 void db_forget(struct db *db);
 
-/* ---- the store -----------------------------------------------------------------------------------------------------
- */
+/* ---- the store -------------------------------------------------------------------------------------------------- */
 
 struct lease_seen { /* what jobs_reap knows about a running job */
     char id[ID_SIZE];

@@ -36,7 +36,7 @@ static struct pg_db *self(struct db *db)
     return (struct pg_db *)db;
 }
 
-/* ---- errors -------------------------------------------------------------------------------------------------------- */
+/* ---- errors ----------------------------------------------------------------------------------------------------- */
 
 /* SQLSTATE prefixes, longest match first. */
 static const struct {
@@ -79,7 +79,7 @@ static int pg_err(struct pg_db *d, const PGresult *res, struct err *e)
     return err_set(e, code, "database: %.*s", (int)strcspn(text, "\n"), *text ? text : "connection lost");
 }
 
-/* ---- connection ---------------------------------------------------------------------------------------------------- */
+/* ---- connection ------------------------------------------------------------------------------------------------- */
 
 static void ignore_notice(void *arg, const PGresult *res)
 {
@@ -160,7 +160,7 @@ static int reconnect(struct db *db, struct err *e)
     return PQstatus(d->c) == CONNECTION_OK ? session(d, e) : pg_err(d, NULL, e);
 }
 
-/* ---- transactions -------------------------------------------------------------------------------------------------- */
+/* ---- transactions ----------------------------------------------------------------------------------------------- */
 
 static int begin(struct db *db, struct err *e)
 {
@@ -187,7 +187,7 @@ static void rollback(struct db *db)
         db->broken = true;
 }
 
-/* ---- statements ---------------------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------------------------- */
 
 static int prepare(struct db *db, const char *text, const struct db_arg *args, size_t n, void **stmt, struct err *e)
 {
@@ -264,7 +264,7 @@ static int64_t changes(struct db *db)
     return strtoll(PQcmdTuples(self(db)->res), NULL, 10);
 }
 
-/* ---- locks and notifications --------------------------------------------------------------------------------------- */
+/* ---- locks and notifications ------------------------------------------------------------------------------------ */
 
 static int lock(struct db *db, const char *name, bool wait, struct err *e)
 {

@@ -14,8 +14,7 @@
 
 #include "core/base/clock.h"
 
-/* ---- names ---------------------------------------------------------------------------------------------------------
- */
+/* ---- names ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *name, *unit;
@@ -67,19 +66,19 @@ bool job_state_final(const char *name)
     return s >= 0 && states[s].final;
 }
 
-void kind_set(unsigned bits, struct buf *out)
+void kind_set(unsigned wanted, struct buf *out)
 {
     buf_putc(out, ',');
     for (unsigned i = 0; i < JOB_KIND_COUNT; i++)
-        if (!bits || (bits >> i & 1))
+        if (!wanted || (wanted >> i & 1))
             buf_printf(out, "%s,", kinds[i].name);
 }
 
-void state_set(unsigned bits, struct buf *out)
+void state_set(unsigned wanted, struct buf *out)
 {
     buf_putc(out, ',');
     for (unsigned i = 0; i < JOB_STATE_COUNT; i++)
-        if (!bits || (bits >> i & 1))
+        if (!wanted || (wanted >> i & 1))
             buf_printf(out, "%s,", states[i].name);
 }
 
@@ -91,8 +90,7 @@ struct job_lease job_lease_of(const struct job *j)
     return l;
 }
 
-/* ---- moves ---------------------------------------------------------------------------------------------------------
- */
+/* ---- moves ------------------------------------------------------------------------------------------------------ */
 
 /* Parameters: ?1 id, ?2 epoch, ?3 beat, ?4 now, ?5 a, ?6 b, ?7 n of struct job_move. */
 #define FINISH "finished_ms = ?4, expires_ms = ?7"
@@ -168,8 +166,7 @@ int job_move(struct db *db, enum job_verb verb, const struct job_move *m, struct
     return rc;
 }
 
-/* ---- create --------------------------------------------------------------------------------------------------------
- */
+/* ---- create ----------------------------------------------------------------------------------------------------- */
 
 static int by_key(struct db *db, const char *tenant, const char *key, struct job *out, struct err *e)
 {
@@ -286,8 +283,7 @@ int job_create(struct store *s, const struct job_new *n, struct job *out, bool *
     return 0;
 }
 
-/* ---- look up -------------------------------------------------------------------------------------------------------
- */
+/* ---- look up ---------------------------------------------------------------------------------------------------- */
 
 int job_by_key(struct store *s, const char *tenant, const char *key, struct job *out, struct err *e)
 {
@@ -332,7 +328,7 @@ int job_list(struct store *s, const struct job_filter *f, const char *cursor, in
     struct buf ks = BUF_INIT, ss = BUF_INIT;
     kind_set(f ? f->kinds : 0, &ks);
     state_set(f ? f->states : 0, &ss);
-    struct tx t;
+    struct tx t = {0};
     int rc = ks.failed || ss.failed ? err_set(e, ERR_NOMEM, "out of memory for a list") : tx_begin(s, false, &t, e);
     if (!rc) {
         void *items;
@@ -357,8 +353,7 @@ int job_list(struct store *s, const struct job_filter *f, const char *cursor, in
     return rc;
 }
 
-/* ---- place in the queue --------------------------------------------------------------------------------------------
- */
+/* ---- place in the queue ----------------------------------------------------------------------------------------- */
 
 /* The order of job_claim, unrolled: a tenant's k-th job comes in round k (plus what it has running). */
 static const char place_sql[] =
@@ -426,8 +421,7 @@ int job_place(struct store *s, const struct job *j, struct job_place *out, struc
     return tx_end(&t, rc, e);
 }
 
-/* ---- cancel, delete ------------------------------------------------------------------------------------------------
- */
+/* ---- cancel, delete --------------------------------------------------------------------------------------------- */
 
 static int cancel_locked(struct store *s, struct db *db, const char *id, struct job *out, struct err *e)
 {

@@ -39,7 +39,7 @@ int gc_add(struct db *db, const char *key, int64_t now_ms, struct err *e);
 int blob_referenced(struct db *db, const char *key, struct err *e);
 
 /* ",a,b," of the names whose bits are set (all for 0), for `?1 LIKE '%,' || column || ',%'`. */
-void kind_set(unsigned kinds, struct buf *out);
-void state_set(unsigned states, struct buf *out);
+void kind_set(unsigned wanted, struct buf *out);
+void state_set(unsigned wanted, struct buf *out);
 
 #endif

@@ -12,8 +12,7 @@
 
 #include "core/base/clock.h"
 
-/* ---- claim ---------------------------------------------------------------------------------------------------------
- */
+/* ---- claim ------------------------------------------------------------------------------------------------------ */
 
 static const char next_sql[] =
     "SELECT j.id, j.tenant FROM jobs j"
@@ -63,7 +62,7 @@ int job_claim(struct store *s, const char *worker, unsigned kinds, int64_t lease
     memset(out, 0, sizeof(*out));
     struct buf set = BUF_INIT;
     kind_set(kinds, &set);
-    struct tx t;
+    struct tx t = {0};
     int rc = set.failed ? err_set(e, ERR_NOMEM, "out of memory for a claim") : tx_begin(s, false, &t, e);
     if (!rc) { /* an idle poll must not cost a write */
         int any = db_row(t.db, "SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1", DB_NO_ARGS, e);
@@ -80,8 +79,7 @@ int job_claim(struct store *s, const char *worker, unsigned kinds, int64_t lease
     return rc;
 }
 
-/* ---- with the lease ------------------------------------------------------------------------------------------------
- */
+/* ---- with the lease --------------------------------------------------------------------------------------------- */
 
 /* Why an epoch-checked statement found no row. */
 static int refused(struct db *db, const struct job_lease *l, struct err *e)
@@ -184,8 +182,7 @@ int job_release(struct store *s, const struct job_lease *l, struct err *e)
     return leased_move(s, l, VERB_release, &m, e);
 }
 
-/* ---- the end of an attempt -----------------------------------------------------------------------------------------
- */
+/* ---- the end of an attempt -------------------------------------------------------------------------------------- */
 
 static int count_up(struct db *db, const char *counter, struct err *e)
 {
@@ -243,8 +240,7 @@ int job_fail(struct store *s, const struct job_lease *l, int code, const char *m
     return rc < 0 ? rc : 0;
 }
 
-/* ---- silent workers ------------------------------------------------------------------------------------------------
- */
+/* ---- silent workers --------------------------------------------------------------------------------------------- */
 
 static int running_now(struct store *s, struct lease_seen **list, size_t *n, struct err *e)
 {
@@ -346,8 +342,10 @@ int jobs_reap(struct store *s, struct job_reaped *out, struct err *e)
     }
 out:
     pthread_mutex_unlock(&s->reap_lock);
+    if (rc)
+        got = (struct job_reaped){0};
     if (out)
-        *out = rc ? (struct job_reaped){0} : got;
+        *out = got;
     return rc;
 }
 
@@ -378,7 +376,9 @@ int jobs_abandon(struct store *s, const char *worker, const char *reason, struct
     int rc = tx_begin(s, true, &t, e);
     if (!rc)
         rc = tx_end(&t, abandon_locked(s, t.db, worker, reason, &got, e), e);
+    if (rc)
+        got = (struct job_reaped){0};
     if (out)
-        *out = rc ? (struct job_reaped){0} : got;
+        *out = got;
     return rc;
 }

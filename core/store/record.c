@@ -134,8 +134,7 @@ int record_one(struct db *db, const struct record *r, const char *sql, const str
     return rc ? rc : 1;
 }
 
-/* ---- the public destructors ----------------------------------------------------------------------------------------
- */
+/* ---- the public destructors ------------------------------------------------------------------------------------- */
 
 void job_fini(struct job *j)
 {

@@ -7,7 +7,7 @@
 #include "core/store/blob_ops.h"
 #include "core/store/sigv4.h"
 
-/* ---- XML ----------------------------------------------------------------------------------------------------------- */
+/* ---- XML -------------------------------------------------------------------------------------------------------- */
 
 /* A cursor over the elements of a document in their order. Never reads beyond `end`; anything malformed ends the walk. */
 struct xml {
@@ -19,7 +19,7 @@ enum xml_event { XML_END, XML_OPEN, XML_CLOSE };
  * text since the last tag. An empty element is one CLOSE. Comments, CDATA and processing instructions are skipped. */
 enum xml_event xml_next(struct xml *x, char name[XML_NAME_MAX], struct buf *text);
 
-/* ---- client -------------------------------------------------------------------------------------------------------- */
+/* ---- client ----------------------------------------------------------------------------------------------------- */
 
 struct s3 {
     struct blobs base;

@@ -27,7 +27,7 @@ void s3_answer_fini(struct s3_answer *a)
     buf_free(&a->body);
 }
 
-/* ---- handles ------------------------------------------------------------------------------------------------------- */
+/* ---- handles ---------------------------------------------------------------------------------------------------- */
 
 static void curl_once(void)
 {
@@ -79,7 +79,7 @@ static void handle_give(struct s3 *s, struct s3_handle *h)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- one try ------------------------------------------------------------------------------------------------------- */
+/* ---- one try ---------------------------------------------------------------------------------------------------- */
 
 struct transfer {
     const struct s3_call *call;
@@ -264,7 +264,7 @@ static CURLcode try_once(struct s3 *s, const struct s3_call *c, struct s3_answer
     return a->body.failed ? CURLE_OUT_OF_MEMORY : rc;
 }
 
-/* ---- errors and retries -------------------------------------------------------------------------------------------- */
+/* ---- errors and retries ----------------------------------------------------------------------------------------- */
 
 /* S3's own code and message out of an error document. */
 static void error_document(const struct s3_answer *a, struct buf *code, struct buf *message)

@@ -30,8 +30,7 @@
 
 struct store;
 
-/* ---- records -------------------------------------------------------------------------------------------------------
- */
+/* ---- records ---------------------------------------------------------------------------------------------------- */
 
 /* Members, with their meaning, stand in columns.h. */
 #define STORE_TEXT(name) char *name;
@@ -82,8 +81,7 @@ void clip_list_fini(struct clip_list *l);
 void event_list_fini(struct event_list *l);
 void worker_list_fini(struct worker_list *l);
 
-/* ---- opening -------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 struct store_opts {
     int busy_timeout_ms;  /* how long a call waits for a lock; 0: 10000 */
@@ -111,8 +109,7 @@ int store_wait(struct store *s, enum store_topic topic, int timeout_ms, struct e
 /* Makes store_wait return soon; async-signal-safe. */
 void store_wake(struct store *s);
 
-/* ---- jobs ----------------------------------------------------------------------------------------------------------
- */
+/* ---- jobs ------------------------------------------------------------------------------------------------------- */
 
 enum job_kind {
 #define X(name, unit) JOB_##name,
@@ -221,15 +218,13 @@ int jobs_reap(struct store *s, struct job_reaped *out, struct err *e);
 /* The supervisor saw this worker die: its jobs go on at once, with `reason` as their error. */
 int jobs_abandon(struct store *s, const char *worker, const char *reason, struct job_reaped *out, struct err *e);
 
-/* ---- events --------------------------------------------------------------------------------------------------------
- */
+/* ---- events ----------------------------------------------------------------------------------------------------- */
 
 #define JOB_EVENTS_KEPT 1000 /* per job; of "progress" only the newest stays */
 /* Events with seq > after, oldest first, at most limit. An unknown job has none. */
 int job_events(struct store *s, const char *job_id, int64_t after, int limit, struct event_list *out, struct err *e);
 
-/* ---- clips ---------------------------------------------------------------------------------------------------------
- */
+/* ---- clips ------------------------------------------------------------------------------------------------------ */
 
 /* Puts the file at `path` into `b` as clips/<sha256> and records it (fields of `c`: tenant, name, frames .. codec,
  * expires_ms; the rest is filled in). The same content of the same tenant gives the clip that exists (*existed = true,
@@ -245,8 +240,7 @@ int clip_delete(struct store *s, const char *id,
 #define CLIP_KEY_SIZE (6 + SHA256_HEX_SIZE)
 void clip_key(const struct clip_record *c, char out[CLIP_KEY_SIZE]);
 
-/* ---- workers -------------------------------------------------------------------------------------------------------
- */
+/* ---- workers ---------------------------------------------------------------------------------------------------- */
 
 /* Registers or refreshes a worker (id, host, pid, device, draining, job_id, info of `w`). */
 int worker_beat(struct store *s, const struct worker_record *w, struct err *e);
@@ -254,14 +248,12 @@ int worker_remove(struct store *s, const char *id, struct err *e);
 /* Workers seen within max_age_ms; with 0, all. */
 int worker_list(struct store *s, int64_t max_age_ms, struct worker_list *out, struct err *e);
 
-/* ---- tenants -------------------------------------------------------------------------------------------------------
- */
+/* ---- tenants ---------------------------------------------------------------------------------------------------- */
 
 /* Jobs of one tenant that may run at once; 0: no limit. */
 int tenant_set_max_running(struct store *s, const char *tenant, int64_t max_running, struct err *e);
 
-/* ---- retention and numbers -----------------------------------------------------------------------------------------
- */
+/* ---- retention and numbers -------------------------------------------------------------------------------------- */
 
 struct store_sweep {
     int64_t jobs, clips, workers;  /* records removed because they expired */

@@ -27,8 +27,7 @@ int gc_add(struct db *db, const char *key, int64_t now_ms, struct err *e)
     return n < 0 ? (int)n : 0;
 }
 
-/* ---- who refers to a key -------------------------------------------------------------------------------------------
- */
+/* ---- who refers to a key ---------------------------------------------------------------------------------------- */
 
 /* jobs/ID/..., jobs/ID/EPOCH/...: 1 referenced, 0 not. An epoch's blobs count while it runs or once it is published;
  * what stands beside the epochs (checkpoints) counts while the job is there. */
@@ -41,9 +40,10 @@ static int job_refers(struct db *db, const char *key, struct err *e)
         return 0;
     memcpy(id, rest, n);
     id[n] = '\0';
+    const char *name = rest[n] ? rest + n + 1 : rest + n;
     char *end;
-    long long epoch = rest[n] ? strtoll(rest + n + 1, &end, 10) : 0;
-    bool numbered = rest[n] && end > rest + n + 1 && *end == '/';
+    long long epoch = strtoll(name, &end, 10);
+    bool numbered = end > name && *end == '/';
     int rc = db_row(
         db, "SELECT 1 FROM jobs WHERE id = ?1 AND (?2 = 0 OR output_epoch = ?3 OR (state = 'running' AND epoch = ?3))",
         DB_ARGS(db_t(id), db_i(numbered), db_i(epoch)), e);
@@ -93,8 +93,7 @@ int blob_referenced(struct db *db, const char *key, struct err *e)
     return o ? o->refers(db, key, e) : 1;
 }
 
-/* ---- removing ------------------------------------------------------------------------------------------------------
- */
+/* ---- removing --------------------------------------------------------------------------------------------------- */
 
 static int remove_key(struct blobs *b, const char *key, int64_t *n, struct err *e)
 {
@@ -156,8 +155,7 @@ static int collect(struct store *s, struct blobs *b, const char *key, int64_t be
     return rc ? rc : tx_end(&t, collect_locked(t.db, b, key, before_ms, blobs, e), e);
 }
 
-/* ---- records -------------------------------------------------------------------------------------------------------
- */
+/* ---- records ---------------------------------------------------------------------------------------------------- */
 
 /* Runs one batch: an expired record's id is in the first cell, `drop` removes it. Counts those removed. */
 static int64_t expire_batch(struct store *s, const char *sql, int (*drop)(struct store *, const char *, struct err *),
@@ -219,8 +217,7 @@ static int expire_records(struct store *s, struct store_sweep *out, struct err *
     return tx_end(&t, n < 0 ? (int)n : 0, e);
 }
 
-/* ---- blobs ---------------------------------------------------------------------------------------------------------
- */
+/* ---- blobs ------------------------------------------------------------------------------------------------------ */
 
 struct keys {
     struct key_found {

@@ -69,8 +69,7 @@ int tenant_set_max_running(struct store *s, const char *tenant, int64_t max_runn
     return tx_end(&t, n < 0 ? (int)n : 0, e);
 }
 
-/* ---- numbers -------------------------------------------------------------------------------------------------------
- */
+/* ---- numbers ---------------------------------------------------------------------------------------------------- */
 
 static int count_jobs(struct db *db, struct store_counts *out, struct err *e)
 {

@@ -61,7 +61,7 @@ static void temp_remove(void)
 
 #include "tests/unit/store/postgres.h" /* needs the above */
 
-/* ---- SQLite -------------------------------------------------------------------------------------------------------- */
+/* ---- SQLite ----------------------------------------------------------------------------------------------------- */
 
 static int sqlite_available(void)
 {
@@ -99,7 +99,7 @@ static const struct backend backends[] = {
         return failed;                                                               \
     } while (0)
 
-/* ---- small things -------------------------------------------------------------------------------------------------- */
+/* ---- small things ----------------------------------------------------------------------------------------------- */
 
 static inline struct store *open_fresh(const struct store_opts *opts, char url[URL_MAX])
 {
