@@ -232,6 +232,8 @@ static int part_begin(void *arg, const struct multipart_part *part, struct err *
     for (const char *const *f = files; *f; f++)
         if (strcmp(part->name, *f) == 0)
             return open_file(u, *f, part->filename, e);
+    if (part->filename && strcmp(part->name, "baseline") == 0) /* without a file name it is the name of a stored one */
+        return open_file(u, "baseline", part->filename, e);
     buf_reset(&u->text);
     buf_append(&u->text, part->name, strlen(part->name) + 1);
     return u->text.failed ? err_set(e, ERR_NOMEM, "no memory for a field") : 0;

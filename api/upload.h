@@ -9,8 +9,8 @@
 #include "api/body.h"
 #include "core/base/fs.h"
 
-#define UPLOAD_FILES_MAX 2
-#define UPLOAD_FIELDS_MAX 16
+#define UPLOAD_FILES_MAX 3
+#define UPLOAD_FIELDS_MAX 32
 #define UPLOAD_FIELD_BYTES 8192
 #define UPLOAD_JSON_BYTES 65536
 

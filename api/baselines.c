@@ -1,0 +1,286 @@
+/*
+ * /v1/baselines: results of POST /eval kept under a name. A version is one blob, baselines/OWNER/NAME/ID.json, whose id
+ * sorts by time; putting a new one changes none that is there, so history needs no table and works on every backend.
+ */
+#include "api/baselines.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/body.h"
+#include "api/context.h"
+#include "api/documents.h"
+#include "api/json.h"
+#include "api/lookup.h"
+#include "api/problem.h"
+#include "api/route.h"
+#include "api/upload.h"
+#include "core/base/hash.h"
+
+enum { NAME_MAX_BYTES = 64, HISTORY_MAX = 200, OWNER_SIZE = 17 };
+#define DOCUMENT_BYTES_MAX ((size_t)16 << 20)
+
+static const char *const no_params[] = {NULL};
+
+/* ---- the body: one JSON document, kept as it came ---------------------------------------------------------------------- */
+
+struct document {
+    struct body base;
+    struct buf text;
+};
+
+static int document_begin(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    if (!content_type_is(http_header(req, "Content-Type"), "application/json"))
+        return problem_set(resp, e, 415, "unsupported_media_type", "send application/json");
+    if (req->content_length > (int64_t)DOCUMENT_BYTES_MAX)
+        return err_set(e, ERR_LIMIT, "the document is larger than %zu bytes", DOCUMENT_BYTES_MAX);
+    struct document *d = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(e, ERR_NOMEM, "no memory for the document");
+    d->base.ops = req->route->body;
+    req->body = &d->base;
+    return 0;
+}
+
+static int document_data(struct http_request *req, struct http_response *resp, const char *data, size_t len,
+                         struct err *e)
+{
+    (void)resp;
+    struct document *d = (struct document *)(void *)req->body;
+    if (d->text.len + len > DOCUMENT_BYTES_MAX)
+        return err_set(e, ERR_LIMIT, "the document is larger than %zu bytes", DOCUMENT_BYTES_MAX);
+    buf_append(&d->text, data, len);
+    return d->text.failed ? err_set(e, ERR_NOMEM, "no memory for the document") : 0;
+}
+
+static void document_free(struct body *body)
+{
+    struct document *d = (struct document *)(void *)body;
+    buf_free(&d->text);
+    free(d);
+}
+
+const struct body_ops body_document = {
+    .name = "document", .begin = document_begin, .data = document_data, .free = document_free};
+
+/* ---- keys ---------------------------------------------------------------------------------------------------------------- */
+
+/* baselines/OWNER/NAME/; name NULL: baselines/OWNER/. */
+static int make_prefix(const struct http_request *req, const char *name, char out[BLOB_KEY_MAX], struct err *e)
+{
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const char *tenant = request_tenant(req);
+    char owner[SHA256_HEX_SIZE] = "all";
+    if (tenant[0]) {
+        sha256_hex(tenant, strlen(tenant), owner);
+        owner[OWNER_SIZE - 1] = '\0';
+    }
+    size_t n = name ? strlen(name) : 0;
+    if (name && (n == 0 || n > NAME_MAX_BYTES || name[0] == '.' || strspn(name, legal) != n))
+        return err_set(e, ERR_INVALID, "a baseline's name has 1 to %d letters, digits, '.', '_' or '-'",
+                       NAME_MAX_BYTES);
+    snprintf(out, BLOB_KEY_MAX, name ? "baselines/%s/%s/" : "baselines/%s/", owner, name);
+    return 0;
+}
+
+/* Versions seen in a walk, oldest first. */
+struct versions {
+    struct version {
+        char *key;
+        int64_t modified_ms;
+    } * v;
+    size_t n, cap;
+};
+
+static void versions_free(struct versions *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        free(l->v[i].key);
+    free(l->v);
+}
+
+static int add_version(void *arg, const char *key, const struct blob_stat *st)
+{
+    struct versions *l = arg;
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 16;
+        struct version *v = realloc(l->v, cap * sizeof(*v));
+        if (!v)
+            return ERR_NOMEM;
+        l->v = v;
+        l->cap = cap;
+    }
+    l->v[l->n] = (struct version){strdup(key), st->modified_ms};
+    return l->v[l->n].key ? (l->n++, 0) : ERR_NOMEM;
+}
+
+/* All versions below a prefix, in the order of their keys. */
+static int list_versions(struct http_request *req, const char *name, struct versions *l, struct err *e)
+{
+    char prefix[BLOB_KEY_MAX];
+    *l = (struct versions){0};
+    int rc = make_prefix(req, name, prefix, e);
+    if (rc == 0)
+        rc = blob_list(req->api->cfg.blobs, prefix, add_version, l, e);
+    if (rc == ERR_NOMEM)
+        err_set(e, rc, "no memory to list baselines");
+    if (rc == 0 && name && l->n == 0)
+        rc = err_set(e, ERR_NOTFOUND, "there is no baseline '%s'", name);
+    return rc;
+}
+
+int baseline_load(struct http_request *req, const char *name, struct buf *out, struct err *e)
+{
+    struct versions l;
+    int rc = list_versions(req, name, &l, e);
+    if (rc == 0)
+        rc = blob_get(req->api->cfg.blobs, l.v[l.n - 1].key, DOCUMENT_BYTES_MAX, out, e);
+    versions_free(&l);
+    return rc;
+}
+
+/* ---- documents ------------------------------------------------------------------------------------------------------------ */
+
+/* "ID" of .../ID.json */
+static const char *version_id(const char *key, char out[ID_SIZE])
+{
+    const char *file = strrchr(key, '/') + 1;
+    snprintf(out, ID_SIZE, "%.*s", (int)strcspn(file, "."), file);
+    return out;
+}
+
+/* What a list or a trend plot needs of one version. */
+static json_t *summary(const char *name, const char *id, int64_t created_ms, const json_t *doc)
+{
+    json_t *protocol = json_object_get(doc, "protocol"), *overall = json_object_get(doc, "overall");
+    return json_pack("{s:s, s:s, s:o, s:O?, s:O?}", "name", name, "version", id, "created_at", time_json(created_ms),
+                     "protocol", protocol, "overall", overall);
+}
+
+int route_put_baseline(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    const struct document *d = (struct document *)(void *)req->body;
+    const char *name = http_path_param(req, "name");
+    char prefix[BLOB_KEY_MAX], key[BLOB_KEY_MAX + ID_SIZE + 8], id[ID_SIZE];
+    struct blob_stat st;
+    struct versions before = {0};
+    json_error_t je;
+    int rc = params_check(req, no_params, e);
+    if (rc == 0)
+        rc = make_prefix(req, name, prefix, e);
+    if (rc)
+        return rc;
+    json_t *doc = json_loadb(d && d->text.data ? d->text.data : "", d ? d->text.len : 0, JSON_REJECT_DUPLICATES, &je);
+    if (!doc || !json_is_object(json_object_get(doc, "overall"))) {
+        json_decref(doc);
+        return err_set(e, ERR_INVALID, "a baseline is the JSON that POST /eval answers, with an \"overall\" object");
+    }
+    rc = blob_list(req->api->cfg.blobs, prefix, add_version, &before, e);
+    id_new(id);
+    snprintf(key, sizeof(key), "%s%s.json", prefix, id);
+    if (rc == 0)
+        rc = blob_put(req->api->cfg.blobs, key, d->text.data, d->text.len, e);
+    if (rc == 0)
+        rc = blob_stat(req->api->cfg.blobs, key, &st, e);
+    if (rc == 0) {
+        http_set_header(resp, "Location", "/v1/baselines/%s", name);
+        rc = json_response(resp, before.n ? 200 : 201, summary(name, id, st.modified_ms, doc), e);
+    }
+    versions_free(&before);
+    json_decref(doc);
+    return rc;
+}
+
+int route_get_baseline(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    struct buf b = BUF_INIT;
+    int rc = params_check(req, no_params, e);
+    if (rc == 0)
+        rc = baseline_load(req, http_path_param(req, "name"), &b, e);
+    if (rc == 0)
+        rc = http_set_buf(resp, "application/json", &b, e);
+    if (rc == 0)
+        resp->status = 200;
+    buf_free(&b);
+    return rc;
+}
+
+int route_delete_baseline(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    char prefix[BLOB_KEY_MAX];
+    int64_t n = 0;
+    const char *name = http_path_param(req, "name");
+    int rc = make_prefix(req, name, prefix, e);
+    if (rc == 0)
+        rc = blob_delete_prefix(req->api->cfg.blobs, prefix, &n, e);
+    if (rc == 0 && n == 0)
+        rc = err_set(e, ERR_NOTFOUND, "there is no baseline '%s'", name);
+    if (rc == 0)
+        resp->status = 204;
+    return rc;
+}
+
+static int add_history(struct http_request *req, const char *name, const struct version *v, json_t *items,
+                       struct err *e)
+{
+    struct buf b = BUF_INIT;
+    char id[ID_SIZE];
+    int rc = blob_get(req->api->cfg.blobs, v->key, DOCUMENT_BYTES_MAX, &b, e);
+    json_t *doc = rc == 0 ? json_loadb(b.data, b.len, 0, NULL) : NULL;
+    if (rc == 0)
+        json_array_append_new(items, summary(name, version_id(v->key, id), v->modified_ms, doc));
+    json_decref(doc);
+    buf_free(&b);
+    return rc;
+}
+
+/* Oldest first, as a plot is drawn; the newest HISTORY_MAX. */
+int route_get_baseline_history(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    const char *name = http_path_param(req, "name");
+    struct versions l = {0};
+    json_t *items = json_array();
+    int rc = params_check(req, no_params, e);
+    if (rc == 0)
+        rc = list_versions(req, name, &l, e);
+    for (size_t i = l.n > HISTORY_MAX ? l.n - HISTORY_MAX : 0; rc == 0 && i < l.n; i++)
+        rc = add_history(req, name, &l.v[i], items, e);
+    if (rc == 0)
+        rc = json_response(resp, 200, json_pack("{s:O, s:n}", "items", items, "next_cursor"), e);
+    json_decref(items);
+    versions_free(&l);
+    return rc;
+}
+
+/* Length of the key up to and including its baseline's folder. */
+static size_t folder_bytes(const char *key)
+{
+    return (size_t)(strrchr(key, '/') - key) + 1;
+}
+
+int route_list_baselines(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    struct versions l = {0};
+    json_t *items = json_array();
+    int rc = params_check(req, no_params, e);
+    if (rc == 0)
+        rc = list_versions(req, NULL, &l, e);
+    for (size_t i = 0, first = 0; rc == 0 && i < l.n; i++) {
+        size_t n = folder_bytes(l.v[i].key);
+        if (i + 1 < l.n && strncmp(l.v[i].key, l.v[i + 1].key, n) == 0)
+            continue;
+        l.v[i].key[n - 1] = '\0';
+        json_array_append_new(items,
+                              json_pack("{s:s, s:I, s:o}", "name", strrchr(l.v[i].key, '/') + 1, "versions",
+                                        (json_int_t)(i + 1 - first), "updated_at", time_json(l.v[i].modified_ms)));
+        first = i + 1;
+    }
+    if (rc == 0)
+        rc = json_response(resp, 200, json_pack("{s:O, s:n}", "items", items, "next_cursor"), e);
+    json_decref(items);
+    versions_free(&l);
+    return rc;
+}
