@@ -404,7 +404,10 @@ static int save_best(struct run *r, struct err *e)
                               .input_px = r->shape.size,
                               .training = training,
                               .metrics = metrics};
-    return model_save(r->o->out, &meta, train_state_best(&r->state), TENSOR_F16, e);
+    int rc = model_save(r->o->out, &meta, train_state_best(&r->state), TENSOR_F16, e);
+    return rc == ERR_INVALID || rc == ERR_LIMIT || rc == ERR_COMPUTE
+               ? err_wrap(e, "the weights have diverged; try a lower learning rate than %g", r->o->lr)
+               : rc;
 }
 
 static int close_epoch(struct run *r, struct err *e)

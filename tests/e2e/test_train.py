@@ -1,0 +1,136 @@
+"""salient train: a tiny run, a killed one that is resumed, and what it refuses."""
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SALIENT = os.environ.get("SALIENT", "build/salient")
+
+
+def write_photos(folder, n, size=(72, 60)):
+    rng = np.random.default_rng(7)
+    for sub in ("images", "masks"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        rgb = rng.integers(0, 90, (size[1], size[0], 3), dtype=np.uint8)
+        mask = np.zeros((size[1], size[0]), np.uint8)
+        x, y = rng.integers(8, 24, 2)
+        mask[y : y + 26, x : x + 30] = 255
+        rgb[mask > 0] += np.array([150, 90, 40], np.uint8)
+        Image.fromarray(rgb).save(folder / "images" / f"p{i}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"p{i}.png")
+    return folder
+
+
+def command(data, out, *more, target="detector"):
+    return [SALIENT, "train", target, "--data", str(data), "-o", str(out), "--size", "64", "--batch", "2",
+            "--threads", "1", "--loaders", "2", "--val-fraction", "0.3", *more]
+
+
+def train(*args, **kw):
+    return subprocess.run(command(*args, **kw), capture_output=True, text=True, timeout=300)
+
+
+def tensors(path):
+    blob = path.read_bytes()
+    head = struct.unpack("<Q", blob[:8])[0]
+    index = json.loads(blob[8 : 8 + head])
+    index.pop("__metadata__", None)
+    return index, blob[8 + head :]
+
+
+def log(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"), 10)
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "out"
+    r = train(photos, out, "--epochs", "3")
+    assert r.returncode == 0, r.stderr
+    return out
+
+
+def test_leaves_a_model_and_a_log(finished):
+    lines = log(finished)
+    assert [l["epoch"] for l in lines] == [1, 2, 3]
+    assert all(l["loss"] > 0 and 0 <= l["val_s_measure"] <= 1 for l in lines)
+    model = json.loads((finished / "model.json").read_text())
+    assert model["arch"] == "rcrnet-lite" and model["input_px"] == 64
+    assert (finished / "model.safetensors").stat().st_size < 12_000_000
+    assert list(finished.glob("events.out.tfevents.*"))
+    assert subprocess.run([SALIENT, "model", "info", str(finished)], capture_output=True).returncode == 0
+
+
+def test_killed_and_resumed_ends_the_same(photos, finished, tmp_path):
+    out = tmp_path / "out"
+    p = subprocess.Popen(command(photos, out, "--epochs", "3"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not (out / "checkpoint.safetensors").exists():
+        assert p.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    r = train(photos, out, "--epochs", "3", "--resume")
+    assert r.returncode == 0, r.stderr
+    assert tensors(out / "checkpoint.safetensors") == tensors(finished / "checkpoint.safetensors")
+    assert tensors(out / "model.safetensors") == tensors(finished / "model.safetensors")
+    assert [l["epoch"] for l in log(out)] == [1, 2, 3]
+    assert [l["loss"] for l in log(out)] == [l["loss"] for l in log(finished)]
+
+
+def test_does_not_resume_another_run(photos, finished):
+    r = train(photos, finished, "--epochs", "3", "--resume", "--lr", "0.1")
+    assert r.returncode == 1 and "other data or options" in r.stderr
+
+
+def test_clips_and_generator_train(photos, tmp_path):
+    r = train(photos, tmp_path / "v", "--stage", "video", "--clip", "3", "--steps", "1", "--epochs", "1")
+    assert r.returncode == 0, r.stderr
+    r = train(photos, tmp_path / "g", "--steps", "1", "--epochs", "1", target="fgplg")
+    assert r.returncode == 0, r.stderr
+    assert json.loads((tmp_path / "g" / "model.json").read_text())["arch"] == "fgplg-lite"
+
+
+def test_dumps_loss_and_gradients(photos, tmp_path):
+    dump = tmp_path / "g.safetensors"
+    r = train(photos, tmp_path / "o", "--dump-grads", str(dump))
+    assert r.returncode == 0, r.stderr
+    index, data = tensors(dump)
+    assert "loss" in index and "backbone.decoder.conv2.weight" in index
+    a, b = index["backbone.decoder.conv2.weight"]["data_offsets"]
+    assert np.abs(np.frombuffer(data[a:b], "<f4")).max() > 0
+
+
+@pytest.mark.parametrize("damage,words", [("nothing", "no labelled picture"), ("size", "but its mask"),
+                                          ("blank", "foreground"), ("loss", "loss"), ("stage", "stage"),
+                                          ("lr", "diverged")])
+def test_refuses_early(tmp_path, damage, words):
+    data, more = write_photos(tmp_path / "d", 4), []
+    if damage == "nothing":
+        data = tmp_path / "empty"
+        data.mkdir()
+    if damage == "size":
+        Image.new("L", (9, 9)).save(data / "masks" / "p1.png")
+    if damage == "blank":
+        for m in (data / "masks").iterdir():
+            Image.new("L", (72, 60)).save(m)
+    if damage in ("loss", "stage"):
+        more = [f"--{damage}", "nonsense"]
+    if damage == "lr":
+        more = ["--lr", "1e18", "--warmup", "0", "--clip-norm", "0", "--epochs", "30"]
+    r = train(data, tmp_path / "out", *more)
+    assert r.returncode == 1
+    assert words in r.stderr or (damage == "lr" and "finite" in r.stderr)
