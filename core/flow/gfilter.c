@@ -5,6 +5,7 @@
  */
 #include "core/flow/gfilter.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,10 @@
 enum { XX, XY, XZ, YY, YZ, ZZ, N_COV };
 
 struct gfilter {
-    int w, h, radius;
+    int width;                /* of the picture */
+    struct gfilter_rect area; /* the planes cover it */
+    int radius;
+    float eps;
     float *planes;    /* owns the rest */
     float *colour[3]; /* 0..1 */
     float *mean[3];
@@ -88,8 +92,9 @@ static int box_means(float *planes, int n_planes, int w, int h, int radius, stru
 /* ---- the guide ------------------------------------------------------------------------------------------------------- */
 
 /* Turns window means of products into the inverse of the regularised covariance, by cofactors, in double precision. */
-static void invert(struct gfilter *g, size_t i, float eps)
+static void invert(struct gfilter *g, size_t i)
 {
+    double eps = (double)g->eps;
     double m[3] = {g->mean[0][i], g->mean[1][i], g->mean[2][i]};
     double xx = g->inv[XX][i] - m[0] * m[0] + eps, xy = g->inv[XY][i] - m[0] * m[1];
     double xz = g->inv[XZ][i] - m[0] * m[2], yy = g->inv[YY][i] - m[1] * m[1] + eps;
@@ -107,52 +112,66 @@ static void invert(struct gfilter *g, size_t i, float eps)
 static void read_guide(struct gfilter *g, const struct flow_image *im)
 {
     size_t o = 0;
-    for (int y = 0; y < g->h; y++) {
-        const uint8_t *p = im->data + (size_t)y * (size_t)im->stride_bytes;
-        for (int x = 0; x < g->w; x++, o++, p += im->channels) {
+    for (int y = 0; y < g->area.h; y++) {
+        const uint8_t *p = im->data + (ptrdiff_t)(g->area.y + y) * im->stride_bytes + g->area.x * im->channels;
+        for (int x = 0; x < g->area.w; x++, o++, p += im->channels) {
             float c[3];
             for (int k = 0; k < 3; k++) {
                 c[k] = (float)p[im->channels == 3 ? k : 0] * (1.0f / 255);
                 g->colour[k][o] = g->mean[k][o] = c[k];
             }
             int cov = 0;
-            for (int a = 0; a < 3; a++)
-                for (int b = a; b < 3; b++)
-                    g->inv[cov++][o] = c[a] * c[b];
+            for (int i = 0; i < 3; i++)
+                for (int k = i; k < 3; k++)
+                    g->inv[cov++][o] = c[i] * c[k];
         }
     }
 }
 
-int gfilter_open(const struct flow_image *guide, int radius_px, float eps, struct gfilter **out, struct err *e)
+static int allocate(struct gfilter *g, struct err *e)
 {
-    *out = NULL;
-    if (radius_px < 1 || !(eps > 0) || guide->width_px < 1 || guide->height_px < 1)
-        return err_set(e, ERR_INVALID, "guided filter: radius %d, eps %g", radius_px, (double)eps);
-    size_t n = (size_t)guide->width_px * (size_t)guide->height_px;
-    struct gfilter *g = calloc(1, sizeof(*g));
-    if (g)
-        g->planes = malloc((3 + 3 + N_COV) * n * sizeof(float));
-    if (!g || !g->planes) {
-        gfilter_close(g);
-        return err_set(e, ERR_NOMEM, "guided filter of %d x %d", guide->width_px, guide->height_px);
-    }
-    g->w = guide->width_px;
-    g->h = guide->height_px;
-    g->radius = radius_px;
+    size_t n = (size_t)g->area.w * (size_t)g->area.h;
+    g->planes = malloc((3 + 3 + N_COV) * n * sizeof(float));
+    if (!g->planes)
+        return err_set(e, ERR_NOMEM, "guided filter of %d x %d", g->area.w, g->area.h);
     for (size_t k = 0; k < 3; k++) {
         g->colour[k] = g->planes + k * n;
         g->mean[k] = g->planes + (3 + k) * n;
     }
     for (size_t k = 0; k < N_COV; k++)
         g->inv[k] = g->planes + (6 + k) * n;
-    read_guide(g, guide);
-    int rc = box_means(g->mean[0], 3 + N_COV, g->w, g->h, radius_px, e);
+    return 0;
+}
+
+static void invert_row(void *arg, int y)
+{
+    struct gfilter *g = arg;
+    for (size_t i = (size_t)y * (size_t)g->area.w, end = i + (size_t)g->area.w; i < end; i++)
+        invert(g, i);
+}
+
+int gfilter_open(const struct flow_image *guide, struct gfilter_rect area, int radius_px, float eps,
+                 struct gfilter **out, struct err *e)
+{
+    *out = NULL;
+    if (radius_px < 1 || !(eps > 0))
+        return err_set(e, ERR_INVALID, "guided filter: radius %d, eps %g", radius_px, (double)eps);
+    BUG_ON(area.w < 1 || area.h < 1 || area.x < 0 || area.y < 0);
+    BUG_ON(area.x + area.w > guide->width_px || area.y + area.h > guide->height_px);
+    struct gfilter *g = calloc(1, sizeof(*g));
+    if (!g)
+        return err_set(e, ERR_NOMEM, "guided filter");
+    *g = (struct gfilter){.width = guide->width_px, .area = area, .radius = radius_px, .eps = eps};
+    int rc = allocate(g, e);
+    if (rc == 0) {
+        read_guide(g, guide);
+        rc = box_means(g->mean[0], 3 + N_COV, area.w, area.h, radius_px, e);
+    }
     if (rc) {
         gfilter_close(g);
         return rc;
     }
-    for (size_t i = 0; i < n; i++)
-        invert(g, i, eps);
+    par_for(area.h, invert_row, g);
     *out = g;
     return 0;
 }
@@ -181,48 +200,59 @@ static void fit(const struct gfilter *g, size_t i, float *const t[4], size_t o)
     t[0][o] = m - a[0] * g->mean[0][i] - a[1] * g->mean[1][i] - a[2] * g->mean[2][i];
 }
 
-static size_t at(const struct gfilter *g, struct gfilter_rect r, int x, int y)
+/* A pixel of r, counted from its corner: in the prepared planes, and in the picture. */
+static size_t in_area(const struct gfilter *g, struct gfilter_rect r, int x, int y)
 {
-    return (size_t)(r.y + y) * (size_t)g->w + (size_t)(r.x + x);
+    return (size_t)(r.y - g->area.y + y) * (size_t)g->area.w + (size_t)(r.x - g->area.x + x);
+}
+
+static size_t in_picture(const struct gfilter *g, struct gfilter_rect r, int x, int y)
+{
+    return (size_t)(r.y + y) * (size_t)g->width + (size_t)(r.x + x);
+}
+
+static void gather(const struct gfilter *g, const float *plane, struct gfilter_rect r, float *const t[4])
+{
+    size_t o = 0;
+    for (int y = 0; y < r.h; y++)
+        for (int x = 0; x < r.w; x++, o++) {
+            float p = plane[in_picture(g, r, x, y)];
+            t[0][o] = p;
+            for (int k = 0; k < 3; k++)
+                t[k + 1][o] = p * g->colour[k][in_area(g, r, x, y)];
+        }
+}
+
+static void apply(const struct gfilter *g, float *plane, struct gfilter_rect r, float *const t[4])
+{
+    size_t o = 0;
+    for (int y = 0; y < r.h; y++)
+        for (int x = 0; x < r.w; x++, o++) {
+            float q = t[0][o];
+            for (int k = 0; k < 3; k++)
+                q += t[k + 1][o] * g->colour[k][in_area(g, r, x, y)];
+            plane[in_picture(g, r, x, y)] = q < 0 ? 0 : q > 1 ? 1 : q;
+        }
 }
 
 int gfilter_run(const struct gfilter *g, float *plane, struct gfilter_rect r, struct err *e)
 {
-    BUG_ON(r.x < 0 || r.y < 0 || r.x + r.w > g->w || r.y + r.h > g->h);
-    if (r.w < 1 || r.h < 1)
-        return 0;
+    const struct gfilter_rect *a = &g->area;
+    BUG_ON(r.x < a->x || r.y < a->y || r.x + r.w > a->x + a->w || r.y + r.h > a->y + a->h || r.w < 1 || r.h < 1);
     size_t n = (size_t)r.w * (size_t)r.h, o = 0;
     float *store = malloc(4 * n * sizeof(*store));
     if (!store)
         return err_set(e, ERR_NOMEM, "guided filter");
     float *const t[4] = {store, store + n, store + 2 * n, store + 3 * n};
-    for (int y = 0; y < r.h; y++)
-        for (int x = 0; x < r.w; x++, o++) {
-            size_t i = at(g, r, x, y);
-            t[0][o] = plane[i];
-            for (int k = 0; k < 3; k++)
-                t[k + 1][o] = plane[i] * g->colour[k][i];
-        }
+    gather(g, plane, r, t);
     int rc = box_means(store, 4, r.w, r.h, g->radius, e);
-    if (rc)
-        goto out;
-    o = 0;
-    for (int y = 0; y < r.h; y++)
+    for (int y = 0; rc == 0 && y < r.h; y++)
         for (int x = 0; x < r.w; x++)
-            fit(g, at(g, r, x, y), t, o++);
-    rc = box_means(store, 4, r.w, r.h, g->radius, e);
-    if (rc)
-        goto out;
-    o = 0;
-    for (int y = 0; y < r.h; y++)
-        for (int x = 0; x < r.w; x++, o++) {
-            size_t i = at(g, r, x, y);
-            float q = t[0][o];
-            for (int k = 0; k < 3; k++)
-                q += t[k + 1][o] * g->colour[k][i];
-            plane[i] = q < 0 ? 0 : q > 1 ? 1 : q;
-        }
-out:
+            fit(g, in_area(g, r, x, y), t, o++);
+    if (rc == 0)
+        rc = box_means(store, 4, r.w, r.h, g->radius, e);
+    if (rc == 0)
+        apply(g, plane, r, t);
     free(store);
     return rc;
 }

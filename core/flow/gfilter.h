@@ -9,14 +9,17 @@
 
 struct gfilter;
 
-/* Prepares the picture, an RGB or grey view that may go away afterwards. eps is in units of (0..1 colour)^2. */
-int gfilter_open(const struct flow_image *guide, int radius_px, float eps, struct gfilter **out, struct err *e);
+struct gfilter_rect {
+    int x, y, w, h; /* inside the picture, not empty */
+};
+
+/* Prepares `area` of the picture, an RGB or grey view that may go away afterwards. eps is in units of (0..1 colour)^2. */
+int gfilter_open(const struct flow_image *guide, struct gfilter_rect area, int radius_px, float eps,
+                 struct gfilter **out, struct err *e);
 void gfilter_close(struct gfilter *g);
 
-struct gfilter_rect {
-    int x, y, w, h; /* inside the picture */
-};
-/* Filters the rectangle of `plane` in place (clamped to 0..1); pixels outside are neither read nor written. ERR_NOMEM. */
+/* Filters a rectangle inside the prepared area of `plane`, which has the picture's size, in place (clamped to 0..1); pixels outside are
+ * neither read nor written. ERR_NOMEM. */
 int gfilter_run(const struct gfilter *g, float *plane, struct gfilter_rect rect, struct err *e);
 
 #endif

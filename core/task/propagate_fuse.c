@@ -408,16 +408,42 @@ static double confidence(const struct fuser *f)
 
 /* ---- one object, one frame ------------------------------------------------------------------------------------------- */
 
-static int fuse_object(struct fuser *f, const struct sight *s, const struct gfilter *edges, int slot, uint8_t id,
+struct edge_fit { /* the guided filter over all objects of a batch */
+    struct gfilter *filter;
+    struct gfilter_rect rect[BATCH]; /* of each object; w = 0: it is nowhere */
+};
+
+static struct gfilter_rect join(struct gfilter_rect a, struct gfilter_rect b)
+{
+    if (!a.w || !b.w)
+        return a.w ? a : b;
+    int x = a.x < b.x ? a.x : b.x, y = a.y < b.y ? a.y : b.y;
+    int x1 = a.x + a.w > b.x + b.w ? a.x + a.w : b.x + b.w, y1 = a.y + a.h > b.y + b.h ? a.y + a.h : b.y + b.h;
+    return (struct gfilter_rect){x, y, x1 - x, y1 - y};
+}
+
+static int edge_fit_open(struct fuser *f, const struct pframe *frame, int n, struct edge_fit *fit, struct err *e)
+{
+    const struct pjob *j = f->job;
+    struct flow_image rgb = {frame->rgb, j->ww, j->wh, 3 * j->ww, 3};
+    int radius = (int)lround(EDGE_RADIUS * hypot(j->ww, j->wh) / hypot(854, 480));
+    struct gfilter_rect all = {0};
+    *fit = (struct edge_fit){0};
+    for (int i = 0; i < n; i++)
+        all = join(all, fit->rect[i] = votes_rect(j, f->scores[i]));
+    return all.w ? gfilter_open(&rgb, all, radius < 1 ? 1 : radius, EDGE_EPS, &fit->filter, e) : 0;
+}
+
+static int fuse_object(struct fuser *f, const struct sight *s, const struct edge_fit *fit, int slot, uint8_t id,
                        struct err *e)
 {
     const struct pjob *j = f->job;
-    struct gfilter_rect r = votes_rect(j, f->scores[slot]);
+    struct gfilter_rect r = fit->rect[slot];
     if (!r.w)
         return 0;
     memset(f->p, 0, (size_t)j->ww * (size_t)j->wh * sizeof(float));
     par_for(r.h, sharpen_row, &(struct sharpen){f, s, f->scores[slot], id, r});
-    int rc = gfilter_run(edges, f->p, r, e);
+    int rc = gfilter_run(fit->filter, f->p, r, e);
     if (rc == 0 && j->net) {
         rc = net_answer(f, s->frame, s->sides, s->n_sides, id, e);
         if (rc == 0)
@@ -453,24 +479,22 @@ int fuser_run_paper(struct fuser *f, const struct pframe *frame, const struct ps
 int fuser_run(struct fuser *f, const struct pframe *frame, const struct pside *const *sides, int n, struct fused *out,
               struct err *e)
 {
-    const struct pjob *j = f->job;
     struct sight s;
-    struct gfilter *edges = NULL;
-    struct flow_image rgb = {frame->rgb, j->ww, j->wh, 3 * j->ww, 3};
-    int radius = (int)lround(EDGE_RADIUS * hypot(j->ww, j->wh) / hypot(854, 480));
-    int rc = gfilter_open(&rgb, radius < 1 ? 1 : radius, EDGE_EPS, &edges, e);
+    int rc = 0;
     sight_init(f, &s, frame, sides, n);
     clear(f);
     for (int at = 0; rc == 0 && at < f->n_ids; at += BATCH) {
+        struct edge_fit fit = {0};
         s.vote.object_id = f->ids + at;
         s.vote.n_objects = f->n_ids - at < BATCH ? f->n_ids - at : BATCH;
         rc = vote_run(&s.vote, e);
+        if (rc == 0)
+            rc = edge_fit_open(f, frame, s.vote.n_objects, &fit, e);
         for (int i = 0; rc == 0 && i < s.vote.n_objects; i++)
-            rc = fuse_object(f, &s, edges, i, f->ids[at + i], e);
+            rc = fuse_object(f, &s, &fit, i, f->ids[at + i], e);
+        gfilter_close(fit.filter);
     }
-    gfilter_close(edges);
-    if (rc)
-        return rc;
-    decide(f, out);
-    return 0;
+    if (rc == 0)
+        decide(f, out);
+    return rc;
 }

@@ -64,7 +64,7 @@ def run(salient, data, seq, step, flags):
         rows = []
         for k in range(keys[0], keys[-1]):
             if k % step:
-                rows.append((j(mask(out / f"{stems[k]}.png"), mask(truth / f"{stems[k]}.png")), labels[k]["confidence"]))
+                rows.append((float(j(mask(out / f"{stems[k]}.png"), mask(truth / f"{stems[k]}.png"))), labels[k]["confidence"]))
         cpu_ms = 1000 * cpu / sum(l["source"] == "pseudo" for l in labels.values())
     return rows, speed, cpu_ms
 
@@ -77,6 +77,7 @@ def main():
     p.add_argument("--step", default="10,5")
     p.add_argument("--seq", default="blackswan,bmx-trees,car-roundabout,dance-twirl,libby,bear")
     p.add_argument("--paths", default="flow=--model none", help='configurations: "name=flags;name=flags"')
+    p.add_argument("--dump", help="append every frame's values to this file, one JSON array a line")
     a = p.parse_args()
     seqs = a.seq.split(",")
     print(f"{'':24}" + "".join(f"{s[:10]:>12}" for s in seqs) + f"{'mean':>9}{'fps':>7}{'cpu ms':>8}{'rho':>7}")
@@ -90,6 +91,9 @@ def main():
                 speeds.append(speed)
                 cpus.append(cpu)
                 every += rows
+                if a.dump:
+                    with open(a.dump, "a") as f:
+                        f.writelines(json.dumps([name, s, step, *r]) + "\n" for r in rows)
             rho = spearman([r[1] for r in every], [r[0] for r in every])
             print(f"{f'{name} @{step}':24}" + "".join(f"{m:12.3f}" for m in means) +
                   f"{np.mean(means):9.4f}{np.mean(speeds):7.1f}{np.mean(cpus):8.0f}{rho:7.3f}", flush=True)

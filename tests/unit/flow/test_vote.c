@@ -165,6 +165,8 @@ static void wild_flow_is_safe(void **state)
 
 /* ---- guided filter --------------------------------------------------------------------------------------------------- */
 
+static const struct gfilter_rect whole = {0, 0, W, H};
+
 static double window_mean(const double *p, int x, int y, int r)
 {
     double sum = 0;
@@ -217,7 +219,7 @@ static void filter_matches_reference(void **state)
         float q[N];
         memcpy(q, p, sizeof(q));
         reference(grey, p, radii[k], 1e-2, want);
-        assert_int_equal(gfilter_open(&(struct flow_image){grey, W, H, W, 1}, radii[k], 1e-2f, &g, &e), 0);
+        assert_int_equal(gfilter_open(&(struct flow_image){grey, W, H, W, 1}, whole, radii[k], 1e-2f, &g, &e), 0);
         assert_int_equal(gfilter_run(g, q, (struct gfilter_rect){0, 0, W, H}, &e), 0);
         for (int i = 0; i < N; i++)
             assert_true(fabs(q[i] - want[i]) < 2e-3);
@@ -235,7 +237,7 @@ static void filter_snaps_to_the_edge(void **state)
     two_halves(rgb, 30, 5);
     for (int i = 0; i < N; i++)
         p[i] = i % W < 28 ? 0.0f : 1.0f; /* two pixels off */
-    assert_int_equal(gfilter_open(&(struct flow_image){rgb, W, H, 3 * W, 3}, 5, 1e-3f, &g, &e), 0);
+    assert_int_equal(gfilter_open(&(struct flow_image){rgb, W, H, 3 * W, 3}, whole, 5, 1e-3f, &g, &e), 0);
     assert_int_equal(gfilter_run(g, p, (struct gfilter_rect){0, 0, W, H}, &e), 0);
     for (int i = 0; i < N; i++)
         assert_int_equal(p[i] > 0.5f, i % W >= 30);
@@ -253,15 +255,16 @@ static void filter_leaves_the_rest_alone(void **state)
     two_halves(rgb, 10, 6);
     for (int i = 0; i < N; i++)
         p[i] = (float)(i % 3);
-    assert_int_equal(gfilter_open(&(struct flow_image){rgb, W, H, 3 * W, 3}, 3, 1e-3f, &g, &e), 0);
+    assert_int_equal(
+        gfilter_open(&(struct flow_image){rgb, W, H, 3 * W, 3}, (struct gfilter_rect){5, 2, 20, 9}, 3, 1e-3f, &g, &e),
+        0);
     assert_int_equal(gfilter_run(g, p, r, &e), 0);
     for (int i = 0; i < N; i++) {
         bool inside = i % W >= r.x && i % W < r.x + r.w && i / W == r.y;
         assert_true(inside ? p[i] >= 0 && p[i] <= 1 : p[i] == (float)(i % 3));
     }
-    assert_int_equal(gfilter_run(g, p, (struct gfilter_rect){0}, &e), 0);
     gfilter_close(g);
-    assert_int_equal(gfilter_open(&(struct flow_image){rgb, W, H, 3 * W, 3}, 0, 1e-3f, &g, &e), ERR_INVALID);
+    assert_int_equal(gfilter_open(&(struct flow_image){rgb, W, H, 3 * W, 3}, whole, 0, 1e-3f, &g, &e), ERR_INVALID);
     assert_null(g);
     gfilter_close(NULL);
 }
