@@ -346,9 +346,11 @@ static int run(const struct propagate_args *a, struct output *out, struct err *e
         }
     }
     if (rc == 0)
-        fprintf(stderr, "%lld labels made, %lld kept, %lld uncovered in %s, %.1f frames/s\n",
+        fprintf(stderr,
+                "%lld labels made, %lld kept, %lld uncovered in %s, %.1f frames/s (flow %.1f s, network %.1f s)\n",
                 (long long)result.labelled, (long long)result.skipped, (long long)result.uncovered, out->dir,
-                result.wall_ms ? (double)result.labelled * 1000 / (double)result.wall_ms : 0);
+                result.wall_ms ? (double)result.labelled * 1000 / (double)result.wall_ms : 0,
+                (double)result.flow_ms / 1000, (double)result.net_ms / 1000);
     model_close(opts.model);
     propagate_keys_free(keys, opts.n_keys);
     output_close(out);
