@@ -329,7 +329,7 @@ static int run(const struct propagate_args *a, struct output *out, struct err *e
         .canceled = is_interrupted,
     };
     par_init(threads);
-    tensor_set_threads(threads);
+    tensor_set_threads(1); /* frames are worked on side by side; threads inside the network would only get in the way */
     int rc = parse_mode(a->mode, &opts.mode, e);
     if (rc == 0)
         rc = open_model(a, &opts.model, e);

@@ -169,7 +169,7 @@ static void choose_sizes(struct pjob *j)
     int side = j->opts->work_px ? j->opts->work_px : PROPAGATE_WORK_PX, longer = j->w > j->h ? j->w : j->h;
     double k = longer > side ? (double)side / longer : 1.0;
     if (j->opts->mode == PROPAGATE_PAPER) { /* flow at the network's own size */
-        j->ww = j->wh = propagate_net_px(j->net);
+        j->ww = j->wh = propagate_net_px(j->nets[0]);
         j->vw = j->vh = j->ww / 2;
         return;
     }
@@ -212,14 +212,15 @@ static int open_tools(struct pjob *j, struct err *e)
     const struct model_info *m = model_info(o->model);
     snprintf(j->model_name, sizeof(j->model_name), "%s%s%s %.16s", m->name, m->version[0] ? "/" : "", m->version,
              m->sha256);
-    return propagate_net_open(o->model, o->net_px, &j->net, e);
+    return propagate_net_open(o->model, o->net_px, &j->nets[0], e);
 }
 
 static void pjob_fini(struct pjob *j)
 {
     clip_close(j->clip);
     flow_close(j->flow);
-    propagate_net_close(j->net);
+    for (int i = 0; i < PROPAGATE_LANES; i++)
+        propagate_net_close(j->nets[i]);
     free(j->keys);
     free(j->spans);
 }

@@ -31,6 +31,7 @@
 
 struct fuser {
     struct pjob *job;
+    struct propagate_net *generator;   /* borrowed; NULL: none */
     uint8_t ids[PROPAGATE_MAX_LABELS]; /* labels that occur in the span's keyframes */
     int n_ids;
     float *scores[BATCH];           /* voting size */
@@ -52,7 +53,18 @@ static float *plane(int w, int h)
     return calloc((size_t)w * (size_t)h, sizeof(float));
 }
 
-int fuser_new(struct pjob *j, struct fuser **out, struct err *e)
+/* The lane's own network: a plan serves one thread at a time. */
+static int fuser_net(struct fuser *f, int lane, struct err *e)
+{
+    struct pjob *j = f->job;
+    int rc = 0;
+    if (j->opts->model && !j->nets[lane])
+        rc = propagate_net_open(j->opts->model, j->opts->net_px, &j->nets[lane], e);
+    f->generator = j->nets[lane];
+    return rc;
+}
+
+int fuser_new(struct pjob *j, int lane, struct fuser **out, struct err *e)
 {
     struct fuser *f = calloc(1, sizeof(*f));
     *out = f;
@@ -81,6 +93,8 @@ int fuser_new(struct pjob *j, struct fuser **out, struct err *e)
     int rc = frame_new(FRAME_GRAY8, j->w, j->h, &f->mask, e);
     if (rc == 0)
         rc = frame_new(FRAME_GRAY8, j->w, j->h, &f->uncertainty, e);
+    if (rc == 0)
+        rc = fuser_net(f, lane, e);
     if (rc) {
         fuser_free(f);
         *out = NULL;
@@ -286,8 +300,8 @@ static int net_answer(struct fuser *f, const struct pframe *frame, const struct 
     }
     struct flow_image rgb = {frame->rgb, j->ww, j->wh, 3 * j->ww, 3};
     int64_t start = clock_mono_ms();
-    int rc = propagate_net_run(j->net, &rgb, in, j->ww, j->wh, f->net, e);
-    j->result->net_ms += clock_mono_ms() - start;
+    int rc = propagate_net_run(f->generator, &rgb, in, j->ww, j->wh, f->net, e);
+    __atomic_fetch_add(&j->result->net_ms, clock_mono_ms() - start, __ATOMIC_RELAXED);
     return rc;
 }
 
@@ -444,7 +458,7 @@ static int fuse_object(struct fuser *f, const struct sight *s, const struct edge
     memset(f->p, 0, (size_t)j->ww * (size_t)j->wh * sizeof(float));
     par_for(r.h, sharpen_row, &(struct sharpen){f, s, f->scores[slot], id, r});
     int rc = gfilter_run(fit->filter, f->p, r, e);
-    if (rc == 0 && j->net) {
+    if (rc == 0 && f->generator) {
         rc = net_answer(f, s->frame, s->sides, s->n_sides, id, e);
         if (rc == 0)
             par_for(r.h, blend_row, &(struct blend){f, r});

@@ -23,13 +23,16 @@ int key_read(const struct key_mask *k, int w, int h, bool binary, struct frame *
 
 /* ---- the job (propagate.c) ------------------------------------------------------------------------------------------- */
 
+#define PROPAGATE_LANES 8 /* frames fused at once, at most */
+
 struct pjob {
     const struct propagate_opts *opts;
     struct propagate_result *result;
     struct clip *clip;
     struct clip_info info;
     struct flow *flow;
-    struct propagate_net *net; /* NULL: none */
+    struct propagate_net
+        *nets[PROPAGATE_LANES]; /* one per lane, made when it is first needed; all NULL without a model */
     char model_name[192];
     int w, h;   /* of the frames */
     int ww, wh; /* working size */
@@ -80,7 +83,8 @@ struct pside {
 
 struct fuser; /* buffers of a size and, per span, the labels that occur */
 
-int fuser_new(struct pjob *j, struct fuser **out, struct err *e);
+/* lane 0..PROPAGATE_LANES-1: fusers with different ones may run at the same time. */
+int fuser_new(struct pjob *j, int lane, struct fuser **out, struct err *e);
 void fuser_free(struct fuser *f);
 void fuser_set_labels(struct fuser *f, const struct pkeyframe *a, const struct pkeyframe *b); /* either may be NULL */
 

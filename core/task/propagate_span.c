@@ -12,6 +12,7 @@
  * Without a right keyframe there is only the left walk. Without a left one the chunks are taken from the last to the first, so no
  * checkpoints are needed.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +38,7 @@ struct chunk {
     struct pframe frames[PROPAGATE_CHUNK + 2];
     struct flow_field fwd[PROPAGATE_CHUNK + 1]; /* frames[i] -> frames[i+1] */
     struct flow_field bwd[PROPAGATE_CHUNK + 1];
-    struct seen right[PROPAGATE_CHUNK];
+    struct seen left[PROPAGATE_CHUNK], right[PROPAGATE_CHUNK];
 };
 
 struct span {
@@ -47,9 +48,12 @@ struct span {
     struct state left_state, right_state, spare;
     struct state *checkpoints; /* [i]: right state at the first frame after chunk i */
     int64_t n_chunks;
-    struct seen left_seen;
     struct chunk c;
-    struct fuser *fuser;
+    struct fuser *lanes[PROPAGATE_LANES]; /* frames are fused side by side */
+    int n_lanes;
+    pthread_mutex_t mu; /* guards what follows, the sink and the job's counters */
+    int failed;         /* 0, or the first code */
+    struct err err;
 };
 
 /* ---- frames ---------------------------------------------------------------------------------------------------------- */
@@ -232,7 +236,7 @@ static void chunk_clear(struct chunk *c)
         pframe_fini(&c->frames[i]);
     c->n = 0;
     for (int i = 0; i < PROPAGATE_CHUNK; i++)
-        c->right[i].valid = false;
+        c->left[i].valid = c->right[i].valid = false;
 }
 
 static void chunk_fini(struct chunk *c)
@@ -242,55 +246,90 @@ static void chunk_fini(struct chunk *c)
         flow_field_fini(&c->fwd[i]);
         flow_field_fini(&c->bwd[i]);
     }
-    for (int i = 0; i < PROPAGATE_CHUNK; i++)
+    for (int i = 0; i < PROPAGATE_CHUNK; i++) {
+        seen_fini(&c->left[i]);
         seen_fini(&c->right[i]);
+    }
 }
 
-struct pairs { /* the neighbour flows of a chunk, as jobs for the thread pool */
-    struct pjob *job;
-    struct chunk *c;
-    int failed; /* 0, or the first code */
+struct flows { /* a chunk's flows, as jobs for the thread pool */
+    struct span *s;
+    int neighbours; /* jobs 0.. of these are neighbour flows, the others direct ones, left and right by turns */
+    int failed;     /* 0, or the first code */
     struct err err;
 };
 
-static void pair_flow(void *arg, int i)
+static int neighbour_flow(struct span *s, int i, struct err *e)
 {
-    struct pairs *p = arg;
-    struct pjob *j = p->job;
-    const struct pframe *a = &p->c->frames[i / 2], *b = &p->c->frames[i / 2 + 1];
+    const struct pjob *j = s->job;
+    const struct pframe *a = &s->c.frames[i / 2], *b = &s->c.frames[i / 2 + 1];
     struct flow_image ia = {a->grey, j->ww, j->wh, j->ww, 1}, ib = {b->grey, j->ww, j->wh, j->ww, 1};
-    struct err err = {0};
-    if (__atomic_load_n(&p->failed, __ATOMIC_RELAXED))
-        return;
-    int rc = i % 2 ? flow_compute(j->flow, &ib, &ia, &p->c->bwd[i / 2], &err)
-                   : flow_compute(j->flow, &ia, &ib, &p->c->fwd[i / 2], &err);
-    int none = 0;
-    if (rc && __atomic_compare_exchange_n(&p->failed, &none, rc, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        p->err = err;
+    return i % 2 ? flow_compute(j->flow, &ib, &ia, &s->c.bwd[i / 2], e)
+                 : flow_compute(j->flow, &ia, &ib, &s->c.fwd[i / 2], e);
 }
 
-static int chunk_flows(struct pjob *j, struct chunk *c, struct err *e)
+static int direct_flow(struct span *s, int i, struct err *e)
 {
-    struct pairs p = {.job = j, .c = c};
+    const struct pjob *j = s->job;
+    const struct pkeyframe *key = i % 2 ? s->right : s->left;
+    struct seen *seen = i % 2 ? &s->c.right[i / 2] : &s->c.left[i / 2];
+    if (!seen->valid)
+        return 0;
+    const struct pframe *f = &s->c.frames[s->c.first + i / 2 - s->c.base];
+    struct flow_image a = {f->grey_v, j->vw, j->vh, j->vw, 1}, b = {key->im.grey_v, j->vw, j->vh, j->vw, 1};
+    return flow_compute(j->flow, &a, &b, &seen->side.direct_v, e);
+}
+
+static void one_flow(void *arg, int i)
+{
+    struct flows *w = arg;
+    struct err err = {0};
+    if (__atomic_load_n(&w->failed, __ATOMIC_RELAXED))
+        return;
+    int rc = i < w->neighbours ? neighbour_flow(w->s, i, &err) : direct_flow(w->s, i - w->neighbours, &err);
+    int none = 0;
+    if (rc && __atomic_compare_exchange_n(&w->failed, &none, rc, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        w->err = err;
+}
+
+/* Estimates the flows between the chunk's frames, and to the keyframes for frames whose view is `valid`. */
+static int chunk_flows(struct span *s, struct err *e)
+{
+    struct chunk *c = &s->c;
+    struct flows w = {.s = s, .neighbours = 2 * (c->n - 1)};
     int64_t start = clock_mono_ms();
     for (int i = 0; i + 1 < c->n; i++) {
-        int rc = c->fwd[i].dx ? 0 : flow_field_init(&c->fwd[i], j->ww, j->wh, e);
+        int rc = c->fwd[i].dx ? 0 : flow_field_init(&c->fwd[i], s->job->ww, s->job->wh, e);
         if (rc == 0 && !c->bwd[i].dx)
-            rc = flow_field_init(&c->bwd[i], j->ww, j->wh, e);
+            rc = flow_field_init(&c->bwd[i], s->job->ww, s->job->wh, e);
         if (rc)
             return rc;
     }
-    /* A pair of frames at a time per thread, so that a cancel is not waited for long. */
-    par_for(2 * (c->n - 1), pair_flow, &p);
-    j->result->flow_ms += clock_mono_ms() - start;
-    if (p.failed && e)
-        *e = p.err;
-    return p.failed;
+    par_for(w.neighbours + 2 * (int)(c->last - c->first + 1), one_flow, &w);
+    s->job->result->flow_ms += clock_mono_ms() - start;
+    if (w.failed && e)
+        *e = w.err;
+    return w.failed;
+}
+
+/* Makes room for what the keyframes see of every frame of the chunk. */
+static int chunk_views(struct span *s, bool left, bool right, struct err *e)
+{
+    int rc = 0;
+    for (int64_t i = 0; rc == 0 && i <= s->c.last - s->c.first; i++) {
+        s->c.left[i].valid = left;
+        s->c.right[i].valid = right;
+        if (left)
+            rc = seen_init(&s->c.left[i], s->job, e);
+        if (rc == 0 && right)
+            rc = seen_init(&s->c.right[i], s->job, e);
+    }
+    return rc;
 }
 
 /* Loads chunk i of the span: its frames, the neighbours on both sides as far as the span or its keyframes reach, and
- * the flows between them. */
-static int chunk_load(struct span *s, int64_t i, struct err *e)
+ * the flows between them; and direct flows to the keyframes that are asked for. */
+static int chunk_load(struct span *s, int64_t i, bool left, bool right, struct err *e)
 {
     struct chunk *c = &s->c;
     chunk_clear(c);
@@ -307,49 +346,48 @@ static int chunk_load(struct span *s, int64_t i, struct err *e)
             return rc;
         c->n++;
     }
-    return chunk_flows(s->job, c, e);
+    int rc = chunk_views(s, left, right, e);
+    return rc ? rc : chunk_flows(s, e);
 }
 
 /* ---- what a keyframe sees -------------------------------------------------------------------------------------------- */
 
-/* Fills `out` for a frame from the composed flows and a direct one. */
-static int look(struct span *s, const struct pframe *f, const struct pkeyframe *key, const struct state *st,
-                struct flow_field *from_v, struct seen *out, struct err *e)
+/* Fills in what a keyframe sees of a frame; the direct flow is there already. */
+static void look(const struct pkeyframe *key, const struct state *st, struct flow_field *from_v, struct pside *out)
 {
-    struct pjob *j = s->job;
-    int rc = seen_init(out, j, e);
-    if (rc)
-        return rc;
-    out->valid = true;
-    out->side.key = key;
-    field_copy(&out->side.chain, &st->to);
-    flow_resize(&st->to, &out->side.chain_v);
+    out->key = key;
+    field_copy(&out->chain, &st->to);
+    flow_resize(&st->to, &out->chain_v);
     flow_resize(&st->from, from_v);
-    flow_reliability(&out->side.chain_v, from_v, out->side.rel_chain_v);
-    struct flow_image a = {f->grey_v, j->vw, j->vh, j->vw, 1}, b = {key->im.grey_v, j->vw, j->vh, j->vw, 1};
-    int64_t start = clock_mono_ms();
-    rc = flow_compute(j->flow, &a, &b, &out->side.direct_v, e);
-    j->result->flow_ms += clock_mono_ms() - start;
-    if (rc == 0)
-        flow_reliability(&out->side.direct_v, from_v, out->side.rel_direct_v);
-    return rc;
+    flow_reliability(&out->chain_v, from_v, out->rel_chain_v);
+    flow_reliability(&out->direct_v, from_v, out->rel_direct_v);
 }
 
-/* Walks the right state from just after the chunk to its first frame. With `keep`, every frame's view is kept. */
-static int walk_right(struct span *s, bool keep, struct err *e)
+/* Walks the right state from just after the chunk to its first frame, and fills the views that are valid. */
+static int walk_right(struct span *s, struct flow_field *from_v, struct err *e)
 {
     struct chunk *c = &s->c;
-    struct flow_field from_v = {0};
-    int rc = keep ? flow_field_init(&from_v, s->job->vw, s->job->vh, e) : 0;
+    int rc = 0;
     for (int64_t k = c->last; rc == 0 && k >= c->first; k--) {
         int64_t at = k - c->base;
         state_move(&s->right_state, &s->spare, &c->fwd[at], &c->bwd[at]);
-        if (keep)
-            rc = look(s, &c->frames[at], s->right, &s->right_state, &from_v, &c->right[k - c->first], e);
-        if (rc == 0)
-            rc = pjob_step(s->job, 0, e);
+        if (c->right[k - c->first].valid)
+            look(s->right, &s->right_state, from_v, &c->right[k - c->first].side);
+        rc = pjob_step(s->job, 0, e);
     }
-    flow_field_fini(&from_v);
+    return rc;
+}
+
+static int walk_left(struct span *s, struct flow_field *from_v, struct err *e)
+{
+    struct chunk *c = &s->c;
+    int rc = 0;
+    for (int64_t k = c->first; rc == 0 && k <= c->last; k++) {
+        int64_t at = k - c->base;
+        state_move(&s->left_state, &s->spare, &c->bwd[at - 1], &c->fwd[at - 1]);
+        look(s->left, &s->left_state, from_v, &c->left[k - c->first].side);
+        rc = pjob_step(s->job, 0, e);
+    }
     return rc;
 }
 
@@ -368,7 +406,7 @@ static int emit(struct span *s, int64_t k, const struct fused *f, struct err *e)
                                 .one_sided = s->plan->left < 0 || s->plan->right < 0,
                                 .binary = j->binary,
                                 .flow = flow_name(j->flow),
-                                .model = j->net ? j->model_name : NULL};
+                                .model = j->nets[0] ? j->model_name : NULL};
     int rc = sink->label(sink->arg, &l, f ? f->mask : NULL, f ? f->uncertainty : NULL, e);
     if (rc)
         return rc;
@@ -379,38 +417,52 @@ static int emit(struct span *s, int64_t k, const struct fused *f, struct err *e)
     return pjob_step(j, 1, e);
 }
 
-static int fuse_frame(struct span *s, int64_t k, struct flow_field *from_v, struct err *e)
+static int fuse_frame(struct span *s, int64_t k, struct fuser *lane, struct fused *out, struct err *e)
 {
     struct chunk *c = &s->c;
-    int64_t at = k - c->base;
+    struct seen *left = &c->left[k - c->first], *right = &c->right[k - c->first];
     const struct pside *sides[2];
-    int n = 0, rc = 0;
-    struct seen *right = &c->right[k - c->first];
-    if (s->left) {
-        state_move(&s->left_state, &s->spare, &c->bwd[at - 1], &c->fwd[at - 1]);
-        rc = look(s, &c->frames[at], s->left, &s->left_state, from_v, &s->left_seen, e);
-        double to_left = (double)(k - s->plan->left), to_right = (double)(s->plan->right - k);
-        s->left_seen.side.nearness = right->valid ? to_right / (to_left + to_right) : 1;
-        sides[n++] = &s->left_seen.side;
+    int n = 0;
+    double to_left = (double)(k - s->plan->left), to_right = (double)(s->plan->right - k);
+    if (left->valid) {
+        left->side.nearness = right->valid ? to_right / (to_left + to_right) : 1;
+        sides[n++] = &left->side;
     }
     if (right->valid) {
-        right->side.nearness = n ? 1 - s->left_seen.side.nearness : 1;
+        right->side.nearness = n ? 1 - left->side.nearness : 1;
         sides[n++] = &right->side;
     }
-    struct fused out;
-    if (rc == 0)
-        rc = fuser_run(s->fuser, &c->frames[at], sides, n, &out, e);
-    return rc ? rc : emit(s, k, &out, e);
+    return fuser_run(lane, &c->frames[k - c->base], sides, n, out, e);
 }
 
+/* One lane's share of a chunk: every n_lanes-th frame. */
+static void fuse_share(void *arg, int lane)
+{
+    struct span *s = arg;
+    for (int64_t k = s->c.first + lane; k <= s->c.last; k += s->n_lanes) {
+        struct err err = {0};
+        struct fused out;
+        if (__atomic_load_n(&s->failed, __ATOMIC_RELAXED))
+            return;
+        int rc = fuse_frame(s, k, s->lanes[lane], &out, &err);
+        pthread_mutex_lock(&s->mu);
+        if (rc == 0 && !s->failed)
+            rc = emit(s, k, &out, &err);
+        if (rc && !s->failed) {
+            s->err = err;
+            __atomic_store_n(&s->failed, rc, __ATOMIC_RELAXED);
+        }
+        pthread_mutex_unlock(&s->mu);
+    }
+}
+
+/* Frames are independent of each other now: fused side by side, handed over one at a time. */
 static int fuse_chunk(struct span *s, struct err *e)
 {
-    struct flow_field from_v;
-    int rc = flow_field_init(&from_v, s->job->vw, s->job->vh, e);
-    for (int64_t k = s->c.first; rc == 0 && k <= s->c.last; k++)
-        rc = fuse_frame(s, k, &from_v, e);
-    flow_field_fini(&from_v);
-    return rc;
+    par_for(s->n_lanes, fuse_share, s);
+    if (s->failed && e)
+        *e = s->err;
+    return s->failed;
 }
 
 /* ---- the interval ---------------------------------------------------------------------------------------------------- */
@@ -444,29 +496,44 @@ static int find_checkpoints(struct span *s, struct err *e)
         return err_set(e, ERR_NOMEM, "interval");
     int rc = 0;
     for (int64_t i = s->n_chunks - 1; rc == 0 && i > 0 && in_reach(s, i - 1); i--) {
-        rc = chunk_load(s, i, e);
+        rc = chunk_load(s, i, false, false, e);
         if (rc == 0)
-            rc = walk_right(s, false, e);
+            rc = walk_right(s, NULL, e);
         if (rc == 0)
             rc = keep_checkpoint(s, i - 1, e);
     }
     return rc;
 }
 
+/* Puts the right state where a walk through chunk i starts. Without a left keyframe it is there already. */
+static void resume_right(struct span *s, int64_t i)
+{
+    if (!s->left)
+        return;
+    if (i + 1 == s->n_chunks) {
+        state_zero(&s->right_state);
+        return;
+    }
+    field_copy(&s->right_state.to, &s->checkpoints[i].to);
+    field_copy(&s->right_state.from, &s->checkpoints[i].from);
+    state_fini(&s->checkpoints[i]);
+}
+
 /* Step 2 for one chunk. */
 static int run_chunk(struct span *s, int64_t i, struct err *e)
 {
-    int rc = chunk_load(s, i, e);
-    if (rc == 0 && in_reach(s, i)) {
-        if (s->left && i + 1 < s->n_chunks) {
-            field_copy(&s->right_state.to, &s->checkpoints[i].to);
-            field_copy(&s->right_state.from, &s->checkpoints[i].from);
-            state_fini(&s->checkpoints[i]);
-        } else if (s->left) {
-            state_zero(&s->right_state);
-        }
-        rc = walk_right(s, true, e);
+    struct flow_field from_v = {0};
+    bool right = in_reach(s, i);
+    int rc = chunk_load(s, i, s->left, right, e);
+    if (rc == 0)
+        rc = flow_field_init(&from_v, s->job->vw, s->job->vh, e);
+    if (rc == 0 && right) {
+        resume_right(s, i);
+        rc = walk_right(s, &from_v, e);
     }
+    if (rc == 0 && s->left)
+        rc = walk_left(s, &from_v, e);
+    flow_field_fini(&from_v);
     return rc ? rc : fuse_chunk(s, e);
 }
 
@@ -492,7 +559,7 @@ static int paper_frame(struct span *s, int64_t k, struct seen *seen, struct err 
     struct pjob *j = s->job;
     struct pframe *f = &s->c.frames[0];
     struct pkeyframe *const keys[2] = {s->left, s->right};
-    const struct pside *const sides[2] = {&s->left_seen.side, &seen->side};
+    const struct pside *const sides[2] = {&s->c.left[0].side, &seen->side};
     struct fused out;
     chunk_clear(&s->c);
     int rc = pframe_load(j, k, f, e);
@@ -500,7 +567,7 @@ static int paper_frame(struct span *s, int64_t k, struct seen *seen, struct err 
         return rc;
     s->c.n = 1;
     for (int i = 0; rc == 0 && i < 2; i++) {
-        struct pside *side = i ? &seen->side : &s->left_seen.side;
+        struct pside *side = i ? &seen->side : &s->c.left[0].side;
         struct flow_image a = {f->rgb, j->ww, j->wh, 3 * j->ww, 3}, b = {keys[i]->im.rgb, j->ww, j->wh, 3 * j->ww, 3};
         side->key = keys[i];
         int64_t start = clock_mono_ms();
@@ -508,13 +575,13 @@ static int paper_frame(struct span *s, int64_t k, struct seen *seen, struct err 
         j->result->flow_ms += clock_mono_ms() - start;
     }
     if (rc == 0)
-        rc = fuser_run_paper(s->fuser, f, sides, &out, e);
+        rc = fuser_run_paper(s->lanes[0], f, sides, &out, e);
     return rc ? rc : emit(s, k, &out, e);
 }
 
 static int span_paper(struct span *s, struct err *e)
 {
-    int rc = seen_init(&s->left_seen, s->job, e);
+    int rc = seen_init(&s->c.left[0], s->job, e);
     if (rc == 0)
         rc = seen_init(&s->c.right[0], s->job, e);
     for (int64_t k = s->plan->first; rc == 0 && k <= s->plan->last; k++)
@@ -532,12 +599,29 @@ static void span_free(struct span *s)
     state_fini(&s->left_state);
     state_fini(&s->right_state);
     state_fini(&s->spare);
-    seen_fini(&s->left_seen);
     chunk_fini(&s->c);
     pkeyframe_free(s->left);
     pkeyframe_free(s->right);
-    fuser_free(s->fuser);
+    for (int i = 0; i < s->n_lanes; i++)
+        fuser_free(s->lanes[i]);
+    pthread_mutex_destroy(&s->mu);
     free(s);
+}
+
+static int open_lanes(struct span *s, struct err *e)
+{
+    int64_t frames = s->plan->last - s->plan->first + 1;
+    int want = par_threads() < PROPAGATE_LANES ? par_threads() : PROPAGATE_LANES;
+    if (s->job->opts->mode == PROPAGATE_PAPER)
+        want = 1;
+    want = frames < want ? (int)frames : want;
+    while (s->n_lanes < want) {
+        int rc = fuser_new(s->job, s->n_lanes, &s->lanes[s->n_lanes], e);
+        if (rc)
+            return rc;
+        fuser_set_labels(s->lanes[s->n_lanes++], s->left, s->right);
+    }
+    return 0;
 }
 
 int span_run(struct pjob *j, const struct propagate_span *plan, struct err *e)
@@ -547,6 +631,7 @@ int span_run(struct pjob *j, const struct propagate_span *plan, struct err *e)
         return err_set(e, ERR_NOMEM, "interval");
     s->job = j;
     s->plan = plan;
+    pthread_mutex_init(&s->mu, NULL);
     int rc = pkeyframe_load(j, plan->left, &s->left, e);
     if (rc == 0)
         rc = pkeyframe_load(j, plan->right, &s->right, e);
@@ -557,9 +642,8 @@ int span_run(struct pjob *j, const struct propagate_span *plan, struct err *e)
     if (rc == 0)
         rc = state_init(&s->spare, j, e);
     if (rc == 0)
-        rc = fuser_new(j, &s->fuser, e);
+        rc = open_lanes(s, e);
     if (rc == 0) {
-        fuser_set_labels(s->fuser, s->left, s->right);
         rc = j->opts->mode == PROPAGATE_PAPER ? span_paper(s, e) : span_chunks(s, e);
     }
     span_free(s);
