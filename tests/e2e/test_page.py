@@ -1,0 +1,111 @@
+"""The page at /, driven in headless Chromium: upload, watch, play, step, download; phone width; what is announced."""
+
+import pathlib
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service as Driver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+DEMO = pathlib.Path(__file__).parents[1] / "data" / "demo.mp4"
+SHOTS = pathlib.Path(__file__).parents[2] / "build" / "screenshots"
+
+
+@pytest.fixture
+def browser(tmp_path):
+    options = Options()
+    options.binary_location = "/usr/bin/chromium"
+    for arg in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
+        options.add_argument(arg)
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Driver("/usr/bin/chromedriver"))
+    driver.set_page_load_timeout(60)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    yield driver
+    driver.quit()
+
+
+def until(browser, condition, what, timeout=180):
+    return WebDriverWait(browser, timeout, 0.2).until(lambda _: condition(), f"timed out: {what}")
+
+
+def find(browser, css):
+    return browser.find_elements(By.CSS_SELECTOR, css)
+
+
+def text(browser, css):
+    found = find(browser, css)
+    return found[0].text if found else ""
+
+
+def upload(browser, service, path):
+    browser.get(f"{service.url}/")
+    until(browser, lambda: find(browser, "#file"), "the upload form")
+    find(browser, "#file")[0].send_keys(str(path))
+
+
+# How much of the canvas differs from `other` (or, without one, from plain black), 0..1.
+INK = """
+const c = document.querySelector('canvas'), g = document.createElement('canvas').getContext('2d');
+g.canvas.width = c.width; g.canvas.height = c.height; g.drawImage(c, 0, 0);
+const d = g.getImageData(0, 0, c.width, c.height).data;
+let n = 0; for (let i = 0; i < d.length; i += 4) n += d[i] + d[i + 1] + d[i + 2] > 60;
+return n / (d.length / 4);
+"""
+
+
+def test_round_of_a_visitor(browser, service, tmp_path):
+    upload(browser, service, DEMO)
+    until(browser, lambda: text(browser, ".state") == "succeeded", "the job's end")
+    until(browser, lambda: text(browser, "output").startswith("frame 0"), "the first frame")
+    until(browser, lambda: browser.execute_script(INK) > 0.9, "a picture on the canvas")
+    browser.save_screenshot(str(SHOTS / "job.png"))
+
+    body = find(browser, "body")[0]
+    body.send_keys("4")  # the map alone: mostly black, with something in it
+    assert 0.002 < until(browser, lambda: browser.execute_script(INK) or None, "a map") < 0.6
+    assert find(browser, "button[aria-pressed=true]")[0].text == "map"
+    body.send_keys("1", Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    until(browser, lambda: text(browser, "output").startswith("frame 2 "), "two steps forward")
+    body.send_keys(Keys.END)
+    until(browser, lambda: text(browser, "output").startswith("frame 95 "), "the last frame")
+    body.send_keys(Keys.HOME, Keys.SPACE)
+    until(browser, lambda: not text(browser, "output").startswith("frame 0 "), "playing")
+
+    [zipped] = [b for b in find(browser, "button") if "Maps" in b.text]
+    zipped.click()
+    until(browser, lambda: list(tmp_path.glob("*-maps.zip")), "the downloaded zip", 30)
+    severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE" and "/v1/models" not in line["message"]]
+    assert severe == []
+
+
+def test_refused_file_is_explained(browser, service, tmp_path):
+    bad = tmp_path / "notes.mp4"
+    bad.write_text("this is not a video")
+    upload(browser, service, bad)
+    until(browser, lambda: text(browser, ".drop .error"), "an error in words", 30)
+    assert find(browser, ".drop button")[0].is_enabled()
+
+
+def test_phone_width_and_dark(browser, service):
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    browser.get(f"{service.url}/")
+    until(browser, lambda: find(browser, "table"), "the jobs")
+    browser.save_screenshot(str(SHOTS / "phone.png"))
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(15, 19, 26)"
+    # everything that can be clicked has a name
+    unnamed = browser.execute_script(
+        "return [...document.querySelectorAll('button, a, input, select')].filter(e => !e.hidden &&"
+        " !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).map(e => e.outerHTML)")
+    assert unnamed == []
+
+
+def test_unknown_page(browser, service):
+    browser.get(f"{service.url}/#/nowhere")
+    until(browser, lambda: "No such page" in text(browser, "main"), "the message")
