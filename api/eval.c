@@ -46,7 +46,7 @@ static int check_names(const struct http_request *req, struct err *e)
     const char *names[OWN_PARAMS + CHOICES_MAX + 1] = {"protocol",  "min",   "max_drop",  "baseline", "on_fail",
                                                        "per_frame", "worst", "resamples", "seed"};
     size_t n = 9;
-    for (size_t i = 0; evaluate_choices[i].name && i < CHOICES_MAX; i++)
+    for (size_t i = 0; i < CHOICES_MAX && evaluate_choices[i].name; i++)
         names[n++] = evaluate_choices[i].name;
     return params_check(req, names, e);
 }
@@ -106,7 +106,7 @@ static int read_request(struct http_request *req, struct eval_request *r, struct
     r->o.min = param_get(req, "min");
     r->o.max_drop = param_get(req, "max_drop");
     r->o.choices = r->choices;
-    for (size_t i = 0; evaluate_choices[i].name && i < CHOICES_MAX; i++) {
+    for (size_t i = 0; i < CHOICES_MAX && evaluate_choices[i].name; i++) {
         const char *value = param_get(req, evaluate_choices[i].name);
         if (value)
             r->choices[r->o.n_choices++] = (struct evaluate_choice){evaluate_choices[i].name, value};

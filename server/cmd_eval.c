@@ -48,7 +48,7 @@ static void make_options(struct eval_args *a, struct opt *out, char (*names)[32]
     };
     size_t n = sizeof(own) / sizeof(own[0]);
     memcpy(out, own, sizeof(own));
-    for (size_t i = 0; evaluate_choices[i].name && i < CHOICES_MAX; i++, n++) {
+    for (size_t i = 0; i < CHOICES_MAX && evaluate_choices[i].name; i++, n++) {
         const struct evaluate_choice_info *c = &evaluate_choices[i];
         snprintf(names[i], sizeof(names[i]), "%s", c->name);
         for (char *s = names[i]; (s = strchr(s, '_'));)
@@ -111,7 +111,7 @@ static int evaluate(const struct eval_args *a, bool *pass, struct err *e)
                               .max_pixels = a->max_pixels};
     struct evaluation *ev = NULL;
     report_fn report = find_report(a->format, e);
-    for (size_t i = 0; evaluate_choices[i].name && i < CHOICES_MAX; i++)
+    for (size_t i = 0; i < CHOICES_MAX && evaluate_choices[i].name; i++)
         if (a->choice[i])
             choices[o.n_choices++] = (struct evaluate_choice){evaluate_choices[i].name, a->choice[i]};
     int rc = report ? 0 : ERR_INVALID;

@@ -83,9 +83,10 @@ static int scale_bytes(const uint8_t *src, int stride, int channels, int w, int 
             memcpy(dst + (size_t)(y * channels) * (size_t)w, src + (ptrdiff_t)y * stride, (size_t)(w * channels));
         return 0;
     }
-    float *in = malloc((n + dn) * sizeof(*in)), *out = in + n;
+    float *in = malloc((n + dn) * sizeof(*in));
     if (!in)
         return err_set(e, ERR_NOMEM, "resizing a frame");
+    float *out = in + n;
     int rc = 0;
     for (int c = 0; rc == 0 && c < channels; c++) {
         for (int y = 0; y < h; y++)
