@@ -62,7 +62,7 @@ C_FILES := $(shell find core api server tests -name '*.c' -o -name '*.h' -o -nam
 include $(wildcard build.d/*.mk)
 
 # ---- building --------------------------------------------------------------------------------------------------------
-.PHONY: all run demo test test-unit test-e2e test-long asan tsan bench fmt fmt-check lint check-layers compdb install clean help deps test-deps
+.PHONY: all models run demo test test-unit test-e2e test-long asan tsan bench fmt fmt-check lint check-layers compdb install clean help deps test-deps
 all: deps ## build build/salient
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/salient
 
@@ -101,6 +101,9 @@ $(O)/tests/bench/%: $(O)/tests/bench/%.c.o $(O)/libsalient.a
 	$(Q)$(CXX) $(OPT) -o $@ $^ $(LDLIBS)
 
 -include $(LIB_OBJ:.o=.d) $(O)/server/main.c.d $(patsubst %,%.c.d,$(UNIT_BIN))
+
+models: all ## train the default models from DATA=folder into models/ (hours)
+	$(Q)models/train.sh "$(or $(DATA),$(error say DATA=folder))" models
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 run: all ## start the service on 127.0.0.1:8080
