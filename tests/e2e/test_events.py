@@ -56,7 +56,7 @@ def test_unknown_job(service):
 
 def test_a_deleted_job_ends_its_streams(make_service, clips):
     service = make_service()
-    service.submit(clips["long"], {"size": "512"})
+    service.submit(clips["long"], {"size": "160"})
     waiting = service.submit(clips["short"])
     r = stream(service, waiting["id"])
     assert read_events(r, limit=1)[0]["data"]["state"] == "queued"

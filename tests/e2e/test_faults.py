@@ -129,7 +129,7 @@ def test_drain_finishes_the_running_job(make_service, clips):
 
 def test_drain_gives_a_long_job_back(make_service, clips):
     service = make_service("--grace", 1)
-    job = service.submit(clips["long"], {"size": "512"})
+    job = service.submit(clips["long"], {"size": "160"})
     running(service, job)
     start = time.monotonic()
     assert service.stop() == 0

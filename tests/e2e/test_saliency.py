@@ -56,7 +56,7 @@ def test_wait_gives_the_result_itself(service, clips):
 
 
 def test_wait_that_is_too_short_gives_the_job(service, clips):
-    r = post_raw(service, clips["long"], "video/mp4", headers={"Prefer": "wait=1"}, params={"size": "512"})
+    r = post_raw(service, clips["long"], "video/mp4", headers={"Prefer": "wait=1"}, params={"size": "160"})
     assert r.status_code == 202 and r.elapsed.total_seconds() >= 0.9
     assert service.post(f"/v1/jobs/{r.json()['id']}/cancel").json()["state"] == "canceled"
 
@@ -192,7 +192,7 @@ def test_list_pages_and_filters(service, clips):
 
 
 def test_cancel_and_delete(service, clips):
-    job = service.submit(clips["long"], {"size": "512"})
+    job = service.submit(clips["long"], {"size": "160"})
     assert service.request("DELETE", f"/v1/clips/{job['clip_id']}").status_code == 409
     canceled = service.post(f"/v1/jobs/{job['id']}/cancel")
     assert canceled.status_code == 200 and canceled.json()["state"] == "canceled"
