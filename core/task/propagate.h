@@ -14,7 +14,7 @@
  *   PROPAGATE_PAPER  Yan et al., ICCV 2019: direct flow to both keyframes, the network's output is the label. Needs a model; frames
  *                    outside the outermost keyframes stay uncovered
  *
- * Memory is bounded in the clip's and in the intervals' length: about PROPAGATE_CHUNK frames of working size are held (10 MB each at
+ * Memory is bounded in the clip's and in the intervals' length: about PROPAGATE_CHUNK frames of working size are held (20 MB each at
  * 854 x 480), plus one checkpoint of two flow fields per chunk of the longest interval, at most PROPAGATE_REACH frames' worth. A
  * keyframe farther than PROPAGATE_REACH to the right of a frame has no say in it. Intervals longer than a chunk compute
  * their frame-to-frame flow twice.
