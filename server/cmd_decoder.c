@@ -40,7 +40,10 @@ static void limit(int resource, rlim_t value)
     setrlimit((__rlimit_resource_t)resource, &r);
 }
 
-/* What a child may use: bounded memory and time, no files written, no core, no new privileges; it dies with its parent. */
+/*
+ * What a child may use: bounded memory and time, no core, no new privileges; it dies with its parent. It does not read untrusted bytes
+ * itself: clip_open does so in a confined process.
+ */
 static void confine(const struct decoder_request *r)
 {
     int64_t ms = r->limits.max_decode_ms ? r->limits.max_decode_ms : clip_limits_default.max_decode_ms;
@@ -50,7 +53,6 @@ static void confine(const struct decoder_request *r)
     prctl(PR_SET_DUMPABLE, 0);
     limit(RLIMIT_AS, (rlim_t)(address_space_now() + r->memory_bytes));
     limit(RLIMIT_CORE, 0);
-    limit(RLIMIT_FSIZE, 0);
     limit(RLIMIT_CPU, seconds * 4);
     alarm(seconds);
 }
@@ -144,8 +146,11 @@ int cmd_decoder(int argc, char **argv)
         fputs("salient decoder: started by `salient serve`, not by hand\n", stderr);
         return 1;
     }
-    signal(SIGCHLD, SIG_IGN); /* children are reaped by the kernel */
-    signal(SIGPIPE, SIG_DFL); /* a child whose asker gave up ends at its next write */
+    struct err e = {0};
+    if (clip_sandbox_start(&e) < 0)
+        fprintf(stderr, "salient decoder: %s\n", e.msg); /* and each request will say so */
+    signal(SIGCHLD, SIG_IGN);                            /* children are reaped by the kernel */
+    signal(SIGPIPE, SIG_DFL);                            /* a child whose asker gave up ends at its next write */
     while (receive(&r, &fd)) {
         if (fd < 0)
             continue;

@@ -79,7 +79,7 @@ static void show_progress(void *arg, int64_t done, int64_t total)
 }
 
 struct detect_args {
-    const char *output, *model, *models, *overlay, *device;
+    const char *output, *model, *models, *overlay, *device, *sandbox;
     int64_t size, threads, max_pixels, max_frames, max_bytes, max_damaged;
     double max_seconds;
 };
@@ -93,7 +93,12 @@ static int run(const char *input, const struct detect_args *a, struct err *e)
     struct directory sink = {.path = a->output};
     struct meter meter = {.terminal = isatty(STDERR_FILENO), .since_ms = clock_mono_ms()};
     int threads = a->threads > 0 ? (int)a->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    int rc = tensor_device_parse(a->device, &device, e);
+    bool sandboxed = strcmp(a->sandbox, "on") == 0;
+    if (!sandboxed && strcmp(a->sandbox, "off") != 0)
+        return err_set(e, ERR_INVALID, "--sandbox is on or off, not '%s'", a->sandbox);
+    int rc = sandboxed ? clip_sandbox_start(e) : 0; /* before anything large is loaded */
+    if (rc == 0)
+        rc = tensor_device_parse(a->device, &device, e);
     if (rc == 0)
         rc = model_find(a->model, a->models, model_path, e);
     if (rc < 0)
@@ -108,7 +113,8 @@ static int run(const char *input, const struct detect_args *a, struct err *e)
                    .max_pixels = a->max_pixels,
                    .max_frames = a->max_frames,
                    .max_decode_ms = (int64_t)(a->max_seconds * 1000),
-                   .max_damaged = (int)a->max_damaged},
+                   .max_damaged = (int)a->max_damaged,
+                   .sandbox = sandboxed ? CLIP_SANDBOXED : CLIP_UNSANDBOXED},
         .model = model,
         .size_px = (int)a->size,
         .sink = {.arg = &sink, .map = write_map},
@@ -130,7 +136,7 @@ out:
 
 int cmd_detect(int argc, char **argv)
 {
-    struct detect_args a = {.model = "rcrnet-lite", .device = "auto"};
+    struct detect_args a = {.model = "rcrnet-lite", .device = "auto", .sandbox = "on"};
     const struct opt opts[] = {
         {"output", 'o', OPT_STR, &a.output, "DIR", "where the maps go: DIR/<stem or %05d>.png"},
         {"model", 'm', OPT_STR, &a.model, "NAME|PATH", "the detector (default rcrnet-lite)"},
@@ -139,6 +145,7 @@ int cmd_detect(int argc, char **argv)
         {"overlay", 0, OPT_STR, &a.overlay, "FILE", "also write an MP4 of the clip with the maps over it"},
         {"device", 0, OPT_STR, &a.device, "DEV", "cpu, cuda, cuda:N or auto (default)"},
         {"threads", 0, OPT_INT, &a.threads, "N", "threads of the network (default: all cores)"},
+        {"sandbox", 0, OPT_STR, &a.sandbox, "on|off", "decode in a confined process (default), or in this one"},
         {"max-bytes", 0, OPT_SIZE, &a.max_bytes, "N", "largest input file"},
         {"max-pixels", 0, OPT_SIZE, &a.max_pixels, "N", "largest picture"},
         {"max-frames", 0, OPT_INT, &a.max_frames, "N", "most pictures in a clip"},

@@ -17,6 +17,7 @@
 #include "core/base/par.h"
 #include "core/media/image.h"
 #include "core/net/model.h"
+#include "core/media/clip.h"
 #include "core/task/propagate.h"
 #include "core/tensor/tensor.h"
 #include "server/commands.h"
@@ -328,9 +329,12 @@ static int run(const struct propagate_args *a, struct output *out, struct err *e
         .progress_arg = &meter,
         .canceled = is_interrupted,
     };
+    int rc = clip_sandbox_start(e); /* before anything large is loaded */
+    if (rc < 0)
+        return rc;
     par_init(threads);
     tensor_set_threads(1); /* frames are worked on side by side; threads inside the network would only get in the way */
-    int rc = parse_mode(a->mode, &opts.mode, e);
+    rc = parse_mode(a->mode, &opts.mode, e);
     if (rc == 0)
         rc = open_model(a, &opts.model, e);
     if (rc == 0)

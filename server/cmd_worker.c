@@ -3,6 +3,7 @@
 
 #include "core/base/log.h"
 #include "core/base/opt.h"
+#include "core/media/clip.h"
 #include "server/commands.h"
 #include "server/worker.h"
 
@@ -40,8 +41,10 @@ int cmd_worker(int argc, char **argv)
         rc = err_set(&e, ERR_INVALID, "unknown log level '%s'", o.log_level);
     if (rc == 0) {
         log_set_level(level);
-        rc = worker_run(&o, &e);
+        rc = clip_sandbox_start(&e); /* before anything large is loaded */
     }
+    if (rc == 0)
+        rc = worker_run(&o, &e);
     if (rc < 0)
         fprintf(stderr, "salient worker: %s\n", e.msg);
     return rc < 0;

@@ -15,6 +15,8 @@
 #include "core/base/clock.h"
 #include "core/media/clip_source.h"
 #include "core/media/entries.h"
+#include "core/media/nursery.h"
+#include "core/media/remote.h"
 
 struct clip {
     struct source *source;
@@ -64,15 +66,10 @@ static void clock_out(struct clip *c, int64_t since)
     c->spent_ms += clock_mono_ms() - since;
 }
 
-static bool is_zip(const uint8_t *head, size_t n)
-{
-    return n >= 4 && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0);
-}
-
-static int open_file(struct clip *c, const char *path, struct err *e)
+/* A regular file of a legal size, open in c->fd. */
+static int open_file(struct clip *c, const char *path, int64_t *size, struct err *e)
 {
     struct stat st;
-    uint8_t head[8];
     /* O_NONBLOCK: a FIFO must not hang us; regular files ignore it. */
     c->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (c->fd < 0 || fstat(c->fd, &st) < 0)
@@ -84,25 +81,37 @@ static int open_file(struct clip *c, const char *path, struct err *e)
     if (st.st_size > c->env.limits.max_bytes)
         return err_set(e, ERR_LIMIT, "%lld bytes are over the limit of %lld", (long long)st.st_size,
                        (long long)c->env.limits.max_bytes);
-    struct source_bytes in = {.fd = c->fd, .size = st.st_size};
-    int64_t n = source_read_at(in, 0, head, sizeof(head), e);
-    if (n < 0)
-        return (int)n;
-    return is_zip(head, (size_t)n) ? source_open_zip(in, &c->env, &c->source, e)
-                                   : source_open_image(in, &c->env, &c->source, e);
+    *size = st.st_size;
+    return 0;
+}
+
+static int open_file_source(struct clip *c, const char *path, struct err *e)
+{
+    int64_t size = 0;
+    struct remote *remote;
+    int rc = open_file(c, path, &size, e);
+    if (rc < 0)
+        return rc;
+    if (c->env.limits.sandbox == CLIP_UNSANDBOXED)
+        rc = source_open_file((struct source_bytes){.fd = c->fd, .size = size}, &c->env, &c->source, e);
+    else if ((rc = remote_open(c->fd, &c->env.limits, &remote, e)) == 0)
+        rc = source_open_remote(remote, &c->env, &c->source, e);
+    if (rc == 0 && c->source->info.kind == CLIP_IMAGE && !(c->stem = entries_stem(path)))
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    return rc;
 }
 
 static int open_source(struct clip *c, const char *path, struct err *e)
 {
     struct stat st;
+    int rc = 0;
     if (stat(path, &st) < 0)
         return err_errno(e, "cannot be opened");
-    if (S_ISDIR(st.st_mode))
-        return source_open_folder(path, &c->env, &c->source, e);
-    int rc = open_file(c, path, e);
-    if (rc == 0 && c->source->info.kind == CLIP_IMAGE && !(c->stem = entries_stem(path)))
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-    return rc;
+    if (!S_ISDIR(st.st_mode))
+        return open_file_source(c, path, e);
+    if (c->env.limits.sandbox == CLIP_SANDBOXED)
+        rc = remote_open(-1, &c->env.limits, &c->env.remote, e);
+    return rc == 0 ? source_open_folder(path, &c->env, &c->source, e) : rc;
 }
 
 static int read_ahead(struct clip *c, struct err *e)
@@ -116,6 +125,11 @@ static int read_ahead(struct clip *c, struct err *e)
     c->source->info.height_px = c->ahead->height_px;
     c->source->info.frames_exact = c->source->info.kind != CLIP_VIDEO && c->source->info.frames > 0;
     return 0;
+}
+
+int clip_sandbox_start(struct err *e)
+{
+    return nursery_start(e);
 }
 
 int clip_open(const char *path, const struct clip_limits *limits, struct clip **out, struct err *e)
@@ -221,6 +235,7 @@ void clip_close(struct clip *c)
     frame_unref(c->ahead);
     if (c->source)
         c->source->ops->close(c->source);
+    remote_close(c->env.remote);
     frame_pool_free(c->own_pool);
     if (c->fd >= 0)
         close(c->fd);

@@ -21,6 +21,11 @@
 #include "core/base/err.h"
 #include "core/media/frame.h"
 
+enum clip_sandbox {
+    CLIP_SANDBOXED, /* decoded in a confined process of its own (sandbox.h): ERR_UNSUPPORTED where the system cannot */
+    CLIP_UNSANDBOXED, /* decoded in this process: for files that are trusted, or a process that is confined already */
+};
+
 /* Zero means the default of clip_limits_default. Every limit is an ERR_LIMIT error that names it, except time:
  * ERR_TIMEOUT. */
 struct clip_limits {
@@ -33,6 +38,7 @@ struct clip_limits {
     int threads;                /* decoder threads */
     int max_damaged; /* pictures or packets that may fail to decode before the clip is ERR_CORRUPT; -1: any number.
                       * The default, 0, refuses a clip at its first damaged picture. Here zero means zero. */
+    enum clip_sandbox sandbox;
 };
 extern const struct clip_limits clip_limits_default;
 
@@ -50,6 +56,10 @@ struct clip_info {
 };
 
 struct clip;
+
+/* Starts the process that forks the confined decoders. Clips do so by themselves; a program that will load much or start threads
+ * calls this first thing, while it is small. */
+int clip_sandbox_start(struct err *e);
 
 /* Opens and decodes the first picture, so what is not decodable fails here. limits may be NULL. */
 int clip_open(const char *path, const struct clip_limits *limits, struct clip **out, struct err *e);

@@ -14,6 +14,7 @@
 #include "core/base/fs.h"
 #include "core/media/clip_source.h"
 #include "core/media/entries.h"
+#include "core/media/remote.h"
 
 #define FOLDER_DEPTH_MAX 8
 #define IMAGE_BYTES_MAX ((int64_t)256 << 20)
@@ -67,22 +68,40 @@ static int list_folder(struct folder *f, const char *below, int depth, struct er
     return rc;
 }
 
+/* Opened here and decoded where the clip is decoded. */
+static int decode_file(struct folder *f, const char *path, struct frame **out, char codec[32], struct err *e)
+{
+    struct buf file = BUF_INIT;
+    struct source_env *env = f->base.env;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : -1;
+    int rc = size >= 0 ? 0 : err_errno(e, "cannot be read");
+    if (rc == 0 && env->remote) {
+        rc = remote_still(env->remote, fd, env, out, codec, e);
+    } else if (rc == 0) {
+        rc = source_read_all((struct source_bytes){.fd = fd, .size = size}, IMAGE_BYTES_MAX, &file, e);
+        if (rc == 0)
+            rc = source_decode_still(file.data, file.len, env, out, codec, e);
+    }
+    buf_free(&file);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
 static int folder_next(struct source *s, struct frame **out, struct err *e)
 {
     struct folder *f = (struct folder *)s;
     if (f->next >= (int64_t)f->entries.n)
         return 0;
     char full[FS_PATH_MAX], codec[32];
-    struct buf file = BUF_INIT;
+    const char *path = f->entries.v[f->next].path;
     struct frame *picture = NULL;
     int rc = source_check_time(s->env, e);
     if (rc == 0)
-        rc = fs_join(full, f->path, f->entries.v[f->next].path, e);
-    if (rc == 0)
-        rc = fs_read(full, IMAGE_BYTES_MAX, &file, e);
-    if (rc == 0 && (rc = source_decode_still(file.data, file.len, s->env, &picture, codec, e)) < 0)
-        err_wrap(e, "%.200s", f->entries.v[f->next].path);
-    buf_free(&file);
+        rc = fs_join(full, f->path, path, e);
+    if (rc == 0 && (rc = decode_file(f, full, &picture, codec, e)) < 0)
+        err_wrap(e, "%.200s", path);
     if (rc < 0)
         return rc;
     if (f->next == 0)

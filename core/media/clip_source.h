@@ -20,10 +20,12 @@ struct source_bytes {
 struct source_env {
     struct clip_limits limits;
     struct frame_pool *pool;
-    int64_t deadline_ms; /* monotonic; moved by clip.c so that only time inside the clip counts */
+    struct remote *remote; /* stills of a folder are decoded there; NULL: in this process */
+    int64_t deadline_ms;   /* monotonic; moved by clip.c so that only time inside the clip counts */
 };
 
 struct source;
+struct remote;
 
 struct source_ops {
     /* Next picture. out NULL: decode without converting. 1, 0 at the end, negative. Sets ordinal and pts_ms. */
@@ -41,6 +43,8 @@ struct source {
     struct clip_info info; /* sides may be 0 until the first picture */
 };
 
+/* By content. */
+int source_open_file(struct source_bytes in, struct source_env *env, struct source **out, struct err *e);
 /* Each opens over borrowed bytes that outlive it; on failure nothing is kept. */
 /* format: a demuxer to use instead of probing, or NULL. */
 int source_open_video(struct source_bytes in, const char *format, struct source_env *env, struct source **out,

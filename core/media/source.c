@@ -26,6 +26,21 @@ int64_t source_read_at(struct source_bytes in, int64_t at, void *out, size_t n, 
     return got < 0 ? err_errno(e, "reading the clip") : (int64_t)got;
 }
 
+static bool is_zip(const uint8_t *head, int64_t n)
+{
+    return n >= 4 && (memcmp(head, "PK\3\4", 4) == 0 || memcmp(head, "PK\5\6", 4) == 0);
+}
+
+int source_open_file(struct source_bytes in, struct source_env *env, struct source **out, struct err *e)
+{
+    uint8_t head[8];
+    *out = NULL;
+    int64_t n = source_read_at(in, 0, head, sizeof(head), e);
+    if (n < 0)
+        return (int)n;
+    return is_zip(head, n) ? source_open_zip(in, env, out, e) : source_open_image(in, env, out, e);
+}
+
 int source_read_all(struct source_bytes in, int64_t max_bytes, struct buf *out, struct err *e)
 {
     if (in.size > max_bytes)

@@ -16,8 +16,9 @@ static char tmp_dir[] = "/tmp/salient-media-XXXXXX";
 
 static inline int make_tmp(void **state)
 {
+    struct err e = {0};
     (void)state;
-    return mkdtemp(tmp_dir) ? 0 : -1;
+    return clip_sandbox_start(&e) == 0 && mkdtemp(tmp_dir) ? 0 : -1; /* its descriptor is open from the start */
 }
 
 static inline int remove_tmp(void **state)
