@@ -86,7 +86,7 @@ struct detect_args {
 
 static int run(const char *input, const struct detect_args *a, struct err *e)
 {
-    struct tensor_device device;
+    struct tensor_device device = {0};
     char model_path[FS_PATH_MAX];
     struct model *model = NULL;
     struct detect_result result;

@@ -1,6 +1,9 @@
 /* Errors: formatting, the table of codes. A message is always one line: control characters become spaces. */
 #include "core/base/err.h"
 
+#undef err_set /* what the analyzer is told, err.h */
+#undef err_errno
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -146,7 +146,7 @@ int clip_open(const char *path, const struct clip_limits *limits, struct clip **
     if (rc == 0)
         rc = read_ahead(c, e);
     clock_out(c, since);
-    if (rc < 0) {
+    if (rc != 0) {
         err_wrap(e, "%s", path);
         clip_close(c);
         return rc;
@@ -247,7 +247,7 @@ int clip_probe(const char *path, const struct clip_limits *limits, struct clip_i
 {
     struct clip *c = NULL;
     int rc = clip_open(path, limits, &c, e);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     while ((rc = next_picture(c, NULL, e)) > 0)
         ;

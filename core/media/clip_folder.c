@@ -102,7 +102,7 @@ static int folder_next(struct source *s, struct frame **out, struct err *e)
         rc = fs_join(full, f->path, path, e);
     if (rc == 0 && (rc = decode_file(f, full, &picture, codec, e)) < 0)
         err_wrap(e, "%.200s", path);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (f->next == 0)
         memcpy(s->info.codec, codec, sizeof(codec));

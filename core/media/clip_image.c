@@ -76,7 +76,7 @@ static int open_still(struct source_bytes in, const struct buf *file, struct sou
         rc = err_set(e, ERR_NOMEM, "out of memory");
     if (rc == 0)
         rc = source_check_size(env, picture->width_px, picture->height_px, e);
-    if (rc < 0) {
+    if (rc != 0) {
         frame_unref(picture);
         free(p);
         return rc;

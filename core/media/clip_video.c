@@ -160,7 +160,7 @@ static int open_container(struct video *v, struct err *e)
 static int find_streams(struct video *v, struct err *e)
 {
     unsigned n = v->fmt->nb_streams;
-    AVDictionary **options = av_calloc(n + 1, sizeof(*options));
+    AVDictionary **options = av_calloc(n + 1, sizeof(AVDictionary *));
     if (!options)
         return err_set(e, ERR_NOMEM, "out of memory");
     for (unsigned i = 0; i < n; i++) {

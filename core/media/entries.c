@@ -135,7 +135,7 @@ static size_t common_directories(const struct entries *l)
 static int separate_doubles(struct entries *l, struct entry **sorted, size_t skip)
 {
     int doubled = 0;
-    qsort(sorted, l->n, sizeof(*sorted), by_name);
+    qsort(sorted, l->n, sizeof(struct entry *), by_name);
     for (size_t i = 0; i < l->n;) {
         size_t end = i + 1;
         while (end < l->n && strcmp(sorted[i]->name, sorted[end]->name) == 0)

@@ -234,7 +234,7 @@ static int check_overlap(const struct unzip *z, struct err *e)
         return err_set(e, ERR_NOMEM, "%s: no memory for its directory", z->label);
     for (size_t i = 0; i < z->n; i++)
         order[i] = &z->v[i];
-    qsort(order, z->n, sizeof(*order), by_offset);
+    qsort(order, z->n, sizeof(struct unzip_entry *), by_offset);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < z->n; i++) {
         int64_t end = i + 1 < z->n ? order[i + 1]->offset : z->directory;

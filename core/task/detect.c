@@ -90,7 +90,7 @@ static void *decode_stage(void *arg)
 {
     struct detect_job *j = arg;
     struct err e = {0};
-    struct frame *f;
+    struct frame *f = NULL;
     int rc;
     do {
         int64_t since = clock_mono_us();
