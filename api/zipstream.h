@@ -20,7 +20,7 @@ int zipstream_open(struct blobs *blobs, const char *prefix, struct zipstream **o
 int64_t zipstream_bytes(const struct zipstream *z);
 void zipstream_range(struct zipstream *z, int64_t offset, int64_t len); /* before the first read; default: all */
 /* http_stream functions. */
-ssize_t zipstream_read(void *z, int64_t pos, char *out, size_t cap);
-void zipstream_close(void *z); /* NULL is fine */
+ssize_t zipstream_read(void *arg, int64_t pos, char *out, size_t cap);
+void zipstream_close(void *arg); /* NULL is fine */
 
 #endif

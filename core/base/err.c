@@ -17,7 +17,7 @@ static void one_line(char *s)
             *s = ' ';
 }
 
-int err_set(struct err *e, int code, const char *fmt, ...)
+int(err_set)(struct err *e, int code, const char *fmt, ...)
 {
     if (!e)
         return code;
@@ -49,7 +49,7 @@ static int code_of_errno(int en)
     }
 }
 
-int err_errno(struct err *e, const char *fmt, ...)
+int(err_errno)(struct err *e, const char *fmt, ...)
 {
     int en = errno, code = code_of_errno(en);
     if (!e)
@@ -65,7 +65,7 @@ int err_errno(struct err *e, const char *fmt, ...)
     return code;
 }
 
-int err_wrap(struct err *e, const char *fmt, ...)
+int(err_wrap)(struct err *e, const char *fmt, ...)
 {
     if (!e)
         return ERR_INTERNAL;

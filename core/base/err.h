@@ -44,6 +44,13 @@ const char *err_name(int code);
 /* The table's text for a code. */
 const char *err_text(int code);
 
+#ifdef __clang_analyzer__
+/* What the analyser cannot see across files: these never return 0. */
+#define err_set(e, code, ...) ((void)(err_set)(e, code, __VA_ARGS__), (code))
+#define err_errno(e, ...) ((void)(err_errno)(e, __VA_ARGS__), (int)ERR_IO)
+#define err_wrap(e, ...) ((void)(err_wrap)(e, __VA_ARGS__), (int)ERR_INTERNAL)
+#endif
+
 /* Programmer errors abort with file, line and expression. */
 #define BUG_ON(x)                            \
     do {                                     \

@@ -17,7 +17,7 @@ struct key_mask { /* a keyframe as it was read */
 };
 
 /* Reads, checks and hashes the mask, keeps no pixels. */
-int key_inspect(const struct propagate_key *k, int w, int h, struct key_mask *out, struct err *e);
+int key_inspect(const struct propagate_key *src, int w, int h, struct key_mask *out, struct err *e);
 /* GRAY8 of labels, of the frame's size; in a binary job 0 and 255. */
 int key_read(const struct key_mask *k, int w, int h, bool binary, struct frame **out, struct err *e);
 
@@ -53,7 +53,7 @@ const struct key_mask *pjob_key(const struct pjob *j, int64_t frame); /* NULL fo
 
 /* ---- one interval (propagate_span.c) --------------------------------------------------------------------------------- */
 
-int span_run(struct pjob *j, const struct propagate_span *span, struct err *e);
+int span_run(struct pjob *j, const struct propagate_span *plan, struct err *e);
 
 /* ---- one frame (propagate_fuse.c) ------------------------------------------------------------------------------------ */
 

@@ -80,7 +80,8 @@ static int scale_bytes(const uint8_t *src, int stride, int channels, int w, int 
     size_t n = (size_t)w * (size_t)h, dn = (size_t)dw * (size_t)dh;
     if (w == dw && h == dh) {
         for (int y = 0; y < h; y++)
-            memcpy(dst + (size_t)(y * channels) * (size_t)w, src + (ptrdiff_t)y * stride, (size_t)(w * channels));
+            memcpy(dst + (size_t)y * (size_t)channels * (size_t)w, src + (ptrdiff_t)y * stride,
+                   (size_t)w * (size_t)channels);
         return 0;
     }
     float *in = malloc((n + dn) * sizeof(*in));

@@ -114,12 +114,13 @@ int loader_new(struct batch_shape shape, sample_fn fn, void *arg, int threads, i
     l->threads = calloc((size_t)threads, sizeof(*l->threads));
     if (!l->threads || !alloc_slots(l)) {
         loader_free(l);
-        return err_set(e, ERR_NOMEM, "loader: out of memory for %zu batches ahead", l->n_slots);
+        return err_set(e, ERR_NOMEM, "loader: out of memory for %d batches ahead", ahead);
     }
     for (; l->n_threads < threads; l->n_threads++)
         if (pthread_create(&l->threads[l->n_threads], NULL, make, l)) {
+            int started = l->n_threads;
             loader_free(l);
-            return err_set(e, ERR_NOMEM, "loader: cannot start thread %d", l->n_threads);
+            return err_set(e, ERR_NOMEM, "loader: cannot start thread %d", started);
         }
     *out = l;
     return 0;
