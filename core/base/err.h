@@ -35,10 +35,6 @@ int err_set(struct err *e, int code, const char *fmt, ...) ERR_PRINTF(3, 4);
 int err_errno(struct err *e, const char *fmt, ...) ERR_PRINTF(2, 3);
 /* Puts "context: " before the message that is there; returns e's code. */
 int err_wrap(struct err *e, const char *fmt, ...) ERR_PRINTF(2, 3);
-#ifdef __clang_analyzer__ /* it cannot see that the code comes back, and that codes are negative */
-#define err_set(e, code, ...) ((err_set)((e), (code), __VA_ARGS__), (code))
-#define err_errno(e, ...) ((err_errno)((e), __VA_ARGS__), ERR_IO)
-#endif
 /* "ERR_IO" style name without the prefix in lower case ("io"), stable: used as the problem+json `code`. */
 const char *err_name(int code);
 /* The table's text for a code. */
