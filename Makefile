@@ -1,5 +1,5 @@
 # salient: one non-recursive makefile. `make help` lists the targets.
-#   knobs: V=1 (show commands)  CUDA=1 (nvcc kernels, CUDA libtorch)  LIBTORCH=DIR (a libtorch tree instead of Debian's)
+#   knobs: V=1 (show commands)  CUDA=1 (link a CUDA libtorch, with LIBTORCH)  LIBTORCH=DIR (a libtorch tree instead of Debian's)
 #          VARIANT=release|asan|tsan  WERROR=1  BUILD=DIR
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
@@ -35,7 +35,7 @@ TORCH_LIBS := -ltorch -ltorch_cpu -lc10 -lopenblas
 else
 TORCH_STD := c++20
 TORCH_CFLAGS := -isystem $(LIBTORCH)/include -isystem $(LIBTORCH)/include/torch/csrc/api/include
-TORCH_LIBS := -L$(LIBTORCH)/lib -Wl,-rpath,$(LIBTORCH)/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10
+TORCH_LIBS := -L$(LIBTORCH)/lib -Wl,-rpath,$(LIBTORCH)/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10 $(if $(filter 1,$(CUDA)),-ltorch_cuda -lc10_cuda)
 endif
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wformat=2 -Wno-format-truncation $(if $(filter 1,$(WERROR)),-Werror)
@@ -44,7 +44,7 @@ OPT_release := -O2 -g
 OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_tsan := -O1 -g -fsanitize=thread
 OPT := $(OPT_$(VARIANT))
-CPPFLAGS := -I. -D_GNU_SOURCE -DSALIENT_CUDA=$(CUDA) -MMD -MP
+CPPFLAGS := -I. -D_GNU_SOURCE -MMD -MP
 CFLAGS = -std=c11 $(OPT) $(CWARN) -fvisibility=hidden -fno-math-errno -ffp-contract=off $(PKG_CFLAGS)
 CXXFLAGS = -std=$(TORCH_STD) $(OPT) $(WARN) -fvisibility=hidden $(TORCH_CFLAGS) $(OPENCV_CFLAGS)
 LDLIBS = $(TORCH_LIBS) $(OPENCV_LIBS) $(PKG_LIBS) -lstdc++ -lpthread -lm
