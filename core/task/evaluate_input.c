@@ -244,7 +244,7 @@ static int drop_resolution(struct side *s, struct err *e)
     int found = -1;
     for (size_t i = 0; i < s->n; i++) {
         const char *rest;
-        size_t n = component(s->v[i].dir, &rest);
+        size_t n = component(s->v[i].dir, &rest); /* NOLINT(clang-analyzer-unix.Malloc): those kept only */
         int is = -1;
         for (int k = 0; k < 3; k++)
             is = is_word(s->v[i].dir, n, words[k]) ? k : is;
