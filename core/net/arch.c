@@ -29,11 +29,14 @@
         128.0F / 255, 128.0F / 255, 128.0F / 255 \
     }
 
+static const struct net_parts rcrnet = {rcrnet_encode, rcrnet_temporal, rcrnet_refine, rcrnet_decode};
+static const struct net_parts lite = {lite_encode, lite_temporal, lite_refine, lite_decode};
+
 static const struct net_arch archs[] = {
-    {"rcrnet-r50", 3, true, 448, 4, IMAGENET_MEAN, IMAGENET_STD, "backbone.resnet.", true, rcrnet_image, rcrnet_video},
-    {"fgplg-r50", 7, false, 448, 1, IMAGENET_MEAN, IMAGENET_STD, "backbone.resnet.", true, rcrnet_image, NULL},
-    {"rcrnet-lite", 3, true, 288, 4, LITE_MEAN, LITE_STD, "backbone.effnet.", false, lite_image, lite_video},
-    {"fgplg-lite", 7, false, 288, 1, LITE_MEAN, LITE_STD, "backbone.effnet.", false, lite_image, NULL},
+    {"rcrnet-r50", 3, true, 448, 4, IMAGENET_MEAN, IMAGENET_STD, "backbone.resnet.", true, &rcrnet},
+    {"fgplg-r50", 7, false, 448, 1, IMAGENET_MEAN, IMAGENET_STD, "backbone.resnet.", true, &rcrnet},
+    {"rcrnet-lite", 3, true, 288, 4, LITE_MEAN, LITE_STD, "backbone.effnet.", false, &lite},
+    {"fgplg-lite", 7, false, 288, 1, LITE_MEAN, LITE_STD, "backbone.effnet.", false, &lite},
 };
 
 size_t net_arch_count(void)
@@ -67,14 +70,22 @@ int net_arch_parse(const char *name, const struct net_arch **out, struct err *e)
 
 /* ---- walks ------------------------------------------------------------------------------------------------------- */
 
+static struct tensor *forward(struct net_walk *n, const struct net_arch *a, struct tensor *x, bool video)
+{
+    n->in_channels = a->in_channels;
+    struct features f = a->parts->encode(n, x);
+    if (video)
+        f.context = a->parts->temporal(n, f.context);
+    return a->parts->decode(n, a->parts->refine(n, f), tensor_dim(x, 2), tensor_dim(x, 3));
+}
+
 /* Walks a whole definition (the video one where there is one) without activations. */
 static int walk(const struct net_arch *a, struct net_walk *n)
 {
     n->s = scope_new(NULL, (struct tensor_device){.type = TENSOR_CPU});
     if (!n->s)
         return err_set(n->e, ERR_NOMEM, "network %s", a->name);
-    n->in_channels = a->in_channels;
-    (void)(a->has_video ? a->video(n, NULL) : a->image(n, NULL));
+    (void)forward(n, a, NULL, a->has_video);
     scope_free(n->s);
     return n->failed ? n->e->code : 0;
 }
@@ -103,23 +114,23 @@ int net_fold(const struct net_arch *a, const struct weights *w, struct weights *
     return walk(a, &n);
 }
 
-static struct tensor *run(struct net_walk n, struct tensor *(*definition)(struct net_walk *, struct tensor *),
-                          const struct net_arch *a, struct tensor *x)
+static struct tensor *run(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
+                          bool video, struct net_mode mode)
 {
-    n.in_channels = a->in_channels;
+    struct net_walk n = {.s = s, .w = w, .mode = mode};
     if (tensor_ndim(x) == 4 && (tensor_dim(x, 1) != a->in_channels || tensor_dim(x, 2) < 32 || tensor_dim(x, 3) < 32)) {
-        scope_fail(n.s, ERR_INVALID, "%s takes %d channels of at least 32 x 32; got %lld of %lld x %lld", a->name,
+        scope_fail(s, ERR_INVALID, "%s takes %d channels of at least 32 x 32; got %lld of %lld x %lld", a->name,
                    a->in_channels, (long long)tensor_dim(x, 1), (long long)tensor_dim(x, 2),
                    (long long)tensor_dim(x, 3));
         return NULL;
     }
-    return definition(&n, x);
+    return forward(&n, a, x, video);
 }
 
 struct tensor *net_image(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
                          struct net_mode mode)
 {
-    return run((struct net_walk){.s = s, .w = w, .mode = mode}, a->image, a, x);
+    return run(a, w, s, x, false, mode);
 }
 
 struct tensor *net_video(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
@@ -129,14 +140,7 @@ struct tensor *net_video(const struct net_arch *a, const struct weights *w, stru
         scope_fail(s, ERR_UNSUPPORTED, "%s has no temporal module", a->name);
         return NULL;
     }
-    return run((struct net_walk){.s = s, .w = w, .mode = mode}, a->video, a, x);
-}
-
-struct tensor *net_trunk(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
-                         bool video, struct net_mode mode)
-{
-    BUG_ON(!a->factored || (video && !a->has_video));
-    return run((struct net_walk){.s = s, .w = w, .mode = mode, .trunk = true}, video ? a->video : a->image, a, x);
+    return run(a, w, s, x, true, mode);
 }
 
 /* ---- initialisation ---------------------------------------------------------------------------------------------- */

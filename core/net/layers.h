@@ -17,7 +17,6 @@ struct net_walk {
     struct scope *s;         /* of the activations; a scratch scope, failed by the first NULL, unless RUN */
     const struct weights *w; /* RUN, FOLD */
     struct net_mode mode;    /* RUN */
-    bool trunk;              /* stop before the factored decoder */
     int in_channels;
     struct net_params *params; /* DECLARE */
     struct weights *folded;    /* FOLD */
@@ -51,9 +50,19 @@ struct tensor *net_conv_bn_relu(struct net_walk *n, struct tensor *x, const char
 
 #define NET_BN_EPS 1e-5
 
-/* net_image or net_video of a factored architecture, up to the features before the decoder: (N,128,H/4,W/4). */
-struct tensor *net_trunk(const struct net_arch *a, const struct weights *w, struct scope *s, struct tensor *x,
-                         bool video, struct net_mode mode);
+/* What a frame is to the temporal module and the refinement. */
+struct features {
+    struct tensor *context;       /* of the atrous pyramid, stride 16; the temporal module replaces it */
+    struct tensor *s16, *s8, *s4; /* of the backbone */
+};
+
+/* An architecture's definition, in the steps that inference runs apart: features frame by frame, context clip by clip. */
+struct net_parts {
+    struct features (*encode)(struct net_walk *n, struct tensor *x);
+    struct tensor *(*temporal)(struct net_walk *n, struct tensor *context);
+    struct tensor *(*refine)(struct net_walk *n, struct features f); /* (N,C,H/4,W/4) */
+    struct tensor *(*decode)(struct net_walk *n, struct tensor *x, int64_t h, int64_t w);
+};
 
 /* ---- parts ------------------------------------------------------------------------------------------------------- */
 
@@ -86,9 +95,13 @@ struct tensor *refinement(struct net_walk *n, struct tensor *up, struct tensor *
  * convolution. */
 struct tensor *ner(struct net_walk *n, struct tensor *x, int channels, enum net_fill last);
 
-struct tensor *rcrnet_image(struct net_walk *n, struct tensor *x);
-struct tensor *rcrnet_video(struct net_walk *n, struct tensor *x);
-struct tensor *lite_image(struct net_walk *n, struct tensor *x);
-struct tensor *lite_video(struct net_walk *n, struct tensor *x);
+struct features rcrnet_encode(struct net_walk *n, struct tensor *x);
+struct tensor *rcrnet_temporal(struct net_walk *n, struct tensor *context);
+struct tensor *rcrnet_refine(struct net_walk *n, struct features f);
+struct tensor *rcrnet_decode(struct net_walk *n, struct tensor *x, int64_t h, int64_t w);
+struct features lite_encode(struct net_walk *n, struct tensor *x);
+struct tensor *lite_temporal(struct net_walk *n, struct tensor *context);
+struct tensor *lite_refine(struct net_walk *n, struct features f);
+struct tensor *lite_decode(struct net_walk *n, struct tensor *x, int64_t h, int64_t w);
 
 #endif

@@ -30,7 +30,7 @@
 
 /* ---- architectures ----------------------------------------------------------------------------------------------- */
 
-struct net_walk;
+struct net_parts;
 
 struct net_arch {
     const char *name;
@@ -41,8 +41,7 @@ struct net_arch {
     float mean[3], std[3]; /* RGB channels: (x / 255 - mean) / std; further channels are taken as they are */
     const char *backbone;  /* prefix of the parameters that ImageNet weights fill, "backbone.resnet." */
     bool factored; /* the decoder convolution follows a large upsampling: the detector runs it as core/kernel/upconv */
-    struct tensor *(*image)(struct net_walk *n, struct tensor *x); /* private */
-    struct tensor *(*video)(struct net_walk *n, struct tensor *x); /* private; NULL without NER */
+    const struct net_parts *parts; /* private */
 };
 
 /* NULL when there is none of that name. */

@@ -22,73 +22,58 @@ struct tensor *refinement(struct net_walk *n, struct tensor *up, struct tensor *
 
 /* ---- published --------------------------------------------------------------------------------------------------- */
 
-static struct tensor *refine(struct net_walk *n, struct tensor *x, struct pyramid p)
+struct features rcrnet_encode(struct net_walk *n, struct tensor *x)
 {
-    x = refinement(n, x, p.s16, "backbone.refinement1", (struct refinement){1024, 48, 96, 256, 128});
-    x = refinement(n, x, p.s8, "backbone.refinement2", (struct refinement){512, 48, 96, 128, 128});
-    return refinement(n, x, p.s4, "backbone.refinement3", (struct refinement){256, 48, 96, 128, 128});
+    struct pyramid p = resnet50(n, x, "backbone.resnet");
+    return (struct features){.context = aspp(n, p.top, "backbone.aspp"), .s16 = p.s16, .s8 = p.s8, .s4 = p.s4};
 }
 
-static struct tensor *decode(struct net_walk *n, struct tensor *x, int64_t h, int64_t w)
+struct tensor *rcrnet_temporal(struct net_walk *n, struct tensor *context)
 {
-    if (n->trunk)
-        return x;
+    return ner(n, context, 256, NET_FILL_LECUN);
+}
+
+/* Up to stride 4: (N,128,H/4,W/4). */
+struct tensor *rcrnet_refine(struct net_walk *n, struct features f)
+{
+    struct tensor *x = f.context;
+    x = refinement(n, x, f.s16, "backbone.refinement1", (struct refinement){1024, 48, 96, 256, 128});
+    x = refinement(n, x, f.s8, "backbone.refinement2", (struct refinement){512, 48, 96, 128, 128});
+    return refinement(n, x, f.s4, "backbone.refinement3", (struct refinement){256, 48, 96, 128, 128});
+}
+
+struct tensor *rcrnet_decode(struct net_walk *n, struct tensor *x, int64_t h, int64_t w)
+{
     x = tensor_resize(n->s, x, h, w, false); /* (N,128,H,W) */
     x = net_conv_bn_relu(n, x, "backbone.decoder.conv1", (struct conv){.in = 128, .out = 256, .k = 3});
     return net_conv(n, x, "backbone.decoder.conv2", (struct conv){.in = 256, .out = 1, .k = 1, .fill = NET_FILL_SMALL});
 }
 
-static struct tensor *rcrnet(struct net_walk *n, struct tensor *x, bool temporal)
-{
-    struct pyramid p = resnet50(n, x, "backbone.resnet");
-    struct tensor *y = aspp(n, p.top, "backbone.aspp"); /* (N,256,H/16,W/16) */
-    if (temporal)
-        y = ner(n, y, 256, NET_FILL_LECUN);
-    return decode(n, refine(n, y, p), tensor_dim(x, 2), tensor_dim(x, 3));
-}
-
-struct tensor *rcrnet_image(struct net_walk *n, struct tensor *x)
-{
-    return rcrnet(n, x, false);
-}
-
-struct tensor *rcrnet_video(struct net_walk *n, struct tensor *x)
-{
-    return rcrnet(n, x, true);
-}
-
 /* ---- lite -------------------------------------------------------------------------------------------------------- */
 
-static struct tensor *refine_lite(struct net_walk *n, struct tensor *x, struct pyramid p)
+struct features lite_encode(struct net_walk *n, struct tensor *x)
 {
-    x = refinement(n, x, p.s16, "backbone.refinement1", (struct refinement){112, 16, 32, 96, 64});
-    x = refinement(n, x, p.s8, "backbone.refinement2", (struct refinement){40, 16, 32, 64, 48});
-    return refinement(n, x, p.s4, "backbone.refinement3", (struct refinement){24, 16, 32, 48, 32});
+    struct pyramid p = effnet_lite0(n, x, "backbone.effnet");
+    return (struct features){.context = aspp_lite(n, p.top, "backbone.aspp"), .s16 = p.s16, .s8 = p.s8, .s4 = p.s4};
 }
 
-static struct tensor *decode_lite(struct net_walk *n, struct tensor *x, int64_t h, int64_t w)
+/* A residual that starts at zero: the video net begins as the image net it is trained from. */
+struct tensor *lite_temporal(struct net_walk *n, struct tensor *context)
+{
+    return tensor_add(n->s, context, ner(n, context, 96, NET_FILL_ZERO));
+}
+
+struct tensor *lite_refine(struct net_walk *n, struct features f)
+{
+    struct tensor *x = f.context;
+    x = refinement(n, x, f.s16, "backbone.refinement1", (struct refinement){112, 16, 32, 96, 64});
+    x = refinement(n, x, f.s8, "backbone.refinement2", (struct refinement){40, 16, 32, 64, 48});
+    return refinement(n, x, f.s4, "backbone.refinement3", (struct refinement){24, 16, 32, 48, 32});
+}
+
+struct tensor *lite_decode(struct net_walk *n, struct tensor *x, int64_t h, int64_t w)
 {
     x = net_conv_bn_relu(n, x, "backbone.decoder.conv1", (struct conv){.in = 32, .out = 32, .k = 3});
     x = net_conv(n, x, "backbone.decoder.conv2", (struct conv){.in = 32, .out = 1, .k = 1, .fill = NET_FILL_SMALL});
     return tensor_resize(n->s, x, h, w, false); /* (N,1,H,W) */
-}
-
-static struct tensor *lite(struct net_walk *n, struct tensor *x, bool temporal)
-{
-    struct pyramid p = effnet_lite0(n, x, "backbone.effnet");
-    struct tensor *y = aspp_lite(n, p.top, "backbone.aspp"); /* (N,96,H/16,W/16) */
-    if (temporal)
-        /* A residual that starts at zero: the video net begins as the image net it is trained from. */
-        y = tensor_add(n->s, y, ner(n, y, 96, NET_FILL_ZERO));
-    return decode_lite(n, refine_lite(n, y, p), tensor_dim(x, 2), tensor_dim(x, 3));
-}
-
-struct tensor *lite_image(struct net_walk *n, struct tensor *x)
-{
-    return lite(n, x, false);
-}
-
-struct tensor *lite_video(struct net_walk *n, struct tensor *x)
-{
-    return lite(n, x, true);
 }
