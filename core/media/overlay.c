@@ -19,7 +19,7 @@
 #include "core/media/ffmpeg.h"
 
 #define TIME_BASE 90000
-#define OPACITY_DEFAULT 0.65
+#define OPACITY_DEFAULT 0.6
 #define FPS_DEFAULT 25.0
 
 struct overlay {
@@ -39,9 +39,9 @@ struct overlay {
 /* ---- blending ------------------------------------------------------------------------------------------------------
  */
 
-/* Black, purple, red, orange, yellow, white: rising lightness, readable by the colour-blind. */
-static const uint8_t heat_stops[6][3] = {{0, 0, 0},     {70, 10, 110},  {170, 30, 80},
-                                         {235, 90, 30}, {252, 180, 30}, {252, 255, 190}};
+/* Black, blue, purple, red, orange, yellow: lightness rises all the way, so the scale reads without colour too. */
+static const uint8_t heat_stops[6][3] = {{0, 0, 0},     {20, 20, 140},  {120, 20, 150},
+                                         {215, 30, 60}, {250, 110, 10}, {255, 200, 20}};
 
 static void heat_color(int v, uint8_t out[3])
 {

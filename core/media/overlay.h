@@ -18,7 +18,7 @@ enum overlay_style {
 
 struct overlay_opts {
     enum overlay_style style;
-    double opacity; /* 0..1; 0 means 0.65 */
+    double opacity; /* 0..1; 0 means 0.6 */
     double fps;     /* for frames without time stamps; 0 means 25 */
     int threads;    /* 0 means 1 */
 };
