@@ -26,7 +26,7 @@ int api_admit_job(struct api *api, struct http_response *resp, struct err *e)
         resp->retry_after_s = RETRY_AFTER_S;
         return problem_set(resp, e, 503, "draining", "the service is shutting down");
     }
-    if (clock_mono_ms() - atomic_load(&api->worker_seen_ms) > WORKER_GONE_MS) {
+    if (host->workers_alive(host->arg) == 0 && clock_mono_ms() - atomic_load(&api->worker_seen_ms) > WORKER_GONE_MS) {
         resp->retry_after_s = RETRY_AFTER_S;
         return problem_set(resp, e, 503, "no_worker", "no worker is there to take the job");
     }

@@ -40,7 +40,7 @@ struct service {
     struct supervisor *supervisor;
     struct api *api;
     struct httpd *httpd;
-    atomic_bool draining;
+    atomic_bool draining, sweep_soon;
     /* housekeeping */
     pthread_t keeper;
     bool keeping;
@@ -92,6 +92,8 @@ static void reap(struct service *s)
     else if (reaped.requeued || reaped.failed)
         log_warn(LOG_MSG("workers went silent"), LOG_INT("requeued", reaped.requeued),
                  LOG_INT("failed", reaped.failed));
+    if (reaped.requeued || reaped.failed)
+        atomic_store(&s->sweep_soon, true);
 }
 
 static void sweep(struct service *s, bool deep)
@@ -129,7 +131,7 @@ static void *keep(void *arg)
             reap(s);
             reaped = now;
         }
-        if (now - swept >= SWEEP_MS) {
+        if (now - swept >= SWEEP_MS || atomic_exchange(&s->sweep_soon, false)) {
             bool all = now - deep >= DEEP_SWEEP_MS;
             sweep(s, all);
             swept = now;
@@ -212,6 +214,7 @@ static void worker_ended(void *arg, const char *id, int status)
         log_warn(LOG_MSG("a worker died with a job"), LOG_STR("worker", id), LOG_STR("how", how),
                  LOG_INT("requeued", reaped.requeued), LOG_INT("failed", reaped.failed));
     worker_remove(s->store, id, NULL);
+    atomic_store(&s->sweep_soon, true); /* what the attempt had written */
 }
 
 static int64_t threads_each(const struct service_opts *o)

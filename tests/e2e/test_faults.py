@@ -24,7 +24,11 @@ def running(service, job):
 def check_all_maps_once(service, job, frames):
     assert job["state"] == "succeeded", job
     assert job["progress"] == {"done": frames, "total": frames, "unit": "frames"}
-    stored = list((service.data / "blobs" / "jobs" / job["id"]).rglob("*.png"))
+    def maps():
+        return list((service.data / "blobs" / "jobs" / job["id"]).rglob("*.png"))
+
+    wait_for("maps of attempts that died to go", lambda: len(maps()) <= frames, 90)
+    stored = maps()
     assert len(stored) == frames and len({p.name for p in stored}) == frames
     assert len({p.parent for p in stored}) == 1, "maps of more than one attempt are left"
     for n in (0, frames // 2, frames - 1):
