@@ -210,7 +210,7 @@ static void plan_occluder(struct shot *s, const struct shot_opts *o, struct rng 
     s->occluder_texture = random_view(s->scene.picture, s->scene.from.aspect, rng_range(r, 0.3, 0.8), r);
 }
 
-static void compose(float m[3][4], float n[3][4])
+static void compose(float (*m)[4], float (*n)[4]) /* 3 x 4 each */
 {
     float out[3][4];
     for (int i = 0; i < 3; i++)
