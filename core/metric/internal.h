@@ -33,9 +33,12 @@ struct metric_scratch {
     int32_t *above;   /* row of the nearest foreground at or above */
     double *blur;     /* horizontally smoothed error */
     size_t line_cap;  /* columns that the lines hold */
-    int32_t *line[5]; /* below, candidate columns, their squared heights, starts of their segments, their rows */
-    double *line_f;   /* one row of errors with its margin */
-    double *acc;      /* one row of sums */
+    int32_t
+        *line[5]; /* nearest foreground row at or below; nearest at all; columns, rows of the envelope; candidates */
+    uint8_t *covered;  /* columns that are no candidates */
+    double *line_d[4]; /* squared heights of a row; of the envelope: squared heights, offsets, beginnings */
+    double *line_f;    /* one row of errors with its margin */
+    double *acc;       /* one row of means */
 };
 
 /* The pair and what is known of it. */

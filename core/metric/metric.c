@@ -54,8 +54,9 @@ struct metric_scratch *metric_scratch_new(void)
 
 static void scratch_clear(struct metric_scratch *s)
 {
-    void *all[] = {s->pred,    s->gt,      s->bin,     s->edge[0], s->edge[1], s->reach,  s->above, s->blur,
-                   s->line[0], s->line[1], s->line[2], s->line[3], s->line[4], s->line_f, s->acc};
+    void *all[] = {s->pred,      s->gt,        s->bin,       s->edge[0],   s->edge[1], s->reach,
+                   s->above,     s->blur,      s->line[0],   s->line[1],   s->line[2], s->line[3],
+                   s->line_d[0], s->line_d[1], s->line_d[2], s->line_d[3], s->line_f,  s->acc};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         free(all[i]);
     memset(s, 0, sizeof(*s));
@@ -79,9 +80,12 @@ static int scratch_fit(struct metric_scratch *s, int w, int h, struct err *e)
     bool ok = (s->pred = malloc(n)) && (s->gt = malloc(n)) && (s->bin = malloc(n)) && (s->edge[0] = malloc(n)) &&
               (s->edge[1] = malloc(n)) && (s->reach = malloc(n * sizeof(*s->reach))) &&
               (s->above = malloc(n * sizeof(*s->above))) && (s->blur = malloc(n * sizeof(*s->blur))) &&
-              (s->line_f = malloc(lines * sizeof(double))) && (s->acc = malloc(lines * sizeof(double)));
+              (s->line_f = malloc(lines * sizeof(double))) && (s->acc = malloc(lines * sizeof(double))) &&
+              (s->covered = malloc(lines));
     for (size_t i = 0; ok && i < sizeof(s->line) / sizeof(s->line[0]); i++)
         ok = (s->line[i] = malloc(lines * sizeof(int32_t))) != NULL;
+    for (size_t i = 0; ok && i < sizeof(s->line_d) / sizeof(s->line_d[0]); i++)
+        ok = (s->line_d[i] = malloc(lines * sizeof(double))) != NULL;
     if (!ok) {
         scratch_clear(s);
         return err_set(e, ERR_NOMEM, "no memory to measure a frame of %d x %d", w, h);

@@ -40,74 +40,100 @@ struct sweep {
     struct metric_scratch *s;
     const struct view *v;
     int x0, x1, y0, y1;
-    double cost[2][LEVELS]; /* error of a background pixel by its level; 0 for foreground */
-    double fp;              /* weighted error of the background so far */
+    double cost[2][LEVELS];  /* by ground truth and level: error of the background, 0 for foreground */
+    double error[2][LEVELS]; /* error of the foreground, 0 for background */
+    double fp;               /* weighted error of the background so far */
 };
 
+/* Row of the last foreground pixel seen in each column, on the way down or up. */
 METRIC_WIDE
-static void sweep_down(const uint8_t *g, const int32_t *prev, int w, int y, int32_t *above)
+static void carry(const uint8_t *g, const int32_t *prev, int n, int y, int32_t *out)
 {
-    for (int x = 0; x < w; x++)
-        above[x] = g[x] ? y : prev ? prev[x] : -1;
+    for (int x = 0; x < n; x++)
+        out[x] = g[x] ? y : prev[x];
 }
 
-/* Columns whose nearest foreground pixel can be nearest in this row, with its row and squared vertical distance. The
- * inside of a run of foreground can be nearest to no background pixel. */
-static int candidates(struct sweep *w, int y)
+/* Squared vertical distance to the nearest foreground pixel of each column, -1 where the column has none; its row goes to
+ * `row`. At equal distance the smaller row. */
+METRIC_WIDE
+static void column_heights(const int32_t *above, const int32_t *below, int n, int y, int32_t *row, double *sq)
 {
-    const struct view *v = w->v;
-    const uint8_t *g = v->gt + (size_t)y * (size_t)v->w;
-    const int32_t *above = w->s->above + (size_t)y * (size_t)v->w, *below = w->s->line[0];
-    int32_t *col = w->s->line[1], *sq = w->s->line[2], *row = w->s->line[4];
-    int n = 0;
-    for (int x = v->x0; x <= v->x1; x++) {
-        if (g[x] && x > v->x0 && x < v->x1 && g[x - 1] && g[x + 1])
-            continue;
+    for (int x = 0; x < n; x++) {
         int up = above[x], down = below[x];
-        if (up < 0 && down < 0)
-            continue;
-        int r = up < 0 || (down >= 0 && down - y < y - up) ? down : up; /* at equal distance the smaller row */
-        col[n] = x;
-        row[n] = r;
-        sq[n++] = (r - y) * (r - y);
+        int use_down = (up < 0) | ((down >= 0) & (down - y < y - up));
+        int r = use_down ? down : up;
+        double d = r - y;
+        row[x] = r;
+        sq[x] = r < 0 ? -1 : d * d;
     }
-    return n;
 }
 
-static int64_t nearness(int x, int col, int sq)
+/* Marks the columns whose parabola cannot be the lowest anywhere: those between two neighbours that are low enough, and
+ * the inside of a run of foreground (0, 0, 0). */
+METRIC_WIDE
+static void mark_covered(const double *sq, int n, uint8_t *covered)
+{
+    covered[0] = sq[0] < 0;
+    covered[n - 1] = sq[n - 1] < 0;
+    for (int x = 1; x + 1 < n; x++) {
+        double a = sq[x - 1], b = sq[x], c = sq[x + 1];
+        int between = (a >= 0) & (c >= 0) & (2 * b - a - c >= 2), inside = (a == 0) & (b == 0) & (c == 0);
+        covered[x] = (uint8_t)((b < 0) | between | inside);
+    }
+}
+
+static int open_columns(const uint8_t *covered, int n, int32_t *out)
+{
+    int m = 0;
+    for (int x = 0; x < n; x++) {
+        out[m] = x;
+        m += !covered[x];
+    }
+    return m;
+}
+
+/* The lower envelope of a row's parabolas (x - col)^2 + sq. Candidate k is the nearest for begin < x <= its successor's
+ * begin: at a tie the smaller column wins. */
+struct envelope {
+    int n;
+    int32_t *col, *row;
+    double *sq, *offset, *begin; /* offset: col^2 + sq */
+};
+
+/* Two parabolas i < j meet at x = (offset_j - offset_i) / (2 (col_j - col_i)). All terms are integers below 2^53 and the
+ * quotients only matter between integers, from which they differ by at least 1 / (2 (col_j - col_i)): rounding cannot
+ * change the outcome. */
+static void make_envelope(const struct view *v, const int32_t *candidate, int n, const int32_t *row, const double *sq,
+                          struct envelope *e)
+{
+    int top = -1;
+    for (int i = 0; i < n; i++) {
+        int at = candidate[i], x = v->x0 + at;
+        double s = sq[at], offset = (double)x * x + s;
+        while (top >= 0 && offset - e->offset[top] <= 2 * e->begin[top] * (x - e->col[top]))
+            top--;
+        double begin = top < 0 ? -INFINITY : (offset - e->offset[top]) / (2.0 * (x - e->col[top]));
+        if (begin >= v->w - 1)
+            continue;
+        top++;
+        e->col[top] = x, e->row[top] = row[at];
+        e->sq[top] = s, e->offset[top] = offset, e->begin[top] = begin;
+    }
+    e->n = top + 1;
+}
+
+static int first_column(const struct envelope *e, int k)
+{
+    return e->begin[k] < 0 ? 0 : (int)e->begin[k] + 1;
+}
+
+static int64_t nearness(int x, int col, int64_t sq)
 {
     return (int64_t)(x - col) * (x - col) + sq;
 }
 
-/* First column where candidate (cj,sj) is nearer than (ci,si), ci < cj: at a tie the smaller column wins. Not negative
- * here. The quotient is exact enough: both terms are integers below 2^53, so it rounds across no integer. */
-static int64_t first_nearer(int ci, int si, int cj, int sj)
-{
-    double num = (double)((int64_t)cj * cj - (int64_t)ci * ci + sj - si);
-    return (int64_t)(num / (2.0 * (cj - ci))) + 1;
-}
-
-/* Lower envelope: keeps, in place, the candidates that are nearest somewhere in [0,w); start[k] is where the k-th
- * begins. Returns their number. */
-static int envelope(struct sweep *w, int n)
-{
-    int32_t *col = w->s->line[1], *sq = w->s->line[2], *start = w->s->line[3], *row = w->s->line[4];
-    int top = -1;
-    for (int j = 0; j < n; j++) {
-        while (top >= 0 && nearness(start[top], col[j], sq[j]) < nearness(start[top], col[top], sq[top]))
-            top--;
-        int64_t from = top < 0 ? 0 : first_nearer(col[top], sq[top], col[j], sq[j]);
-        if (from >= w->v->w)
-            continue;
-        top++;
-        start[top] = (int32_t)from;
-        col[top] = col[j], sq[top] = sq[j], row[top] = row[j];
-    }
-    return top + 1;
-}
-
 /* Weighted error of the background in columns [a,b), whose nearest foreground is in column c at squared height sq. */
-static double weigh(const struct sweep *w, const uint8_t *g, const uint8_t *p, int a, int b, int c, int sq)
+static double weigh(const struct sweep *w, const uint8_t *g, const uint8_t *p, int a, int b, int c, int64_t sq)
 {
     double even = 0, odd = 0;
     int x = a;
@@ -125,7 +151,7 @@ static double weigh(const struct sweep *w, const uint8_t *g, const uint8_t *p, i
 
 /* Background pixels of columns [a,b) take the error of foreground pixel (c,r) where the Gaussian may read them. All
  * such pixels are inside the window. */
-static void spread(struct sweep *w, const uint8_t *g, int a, int b, int c, int r, int sq)
+static void spread(struct sweep *w, const uint8_t *g, int a, int b, int c, int r, int64_t sq)
 {
     const struct view *v = w->v;
     double err = 1 - v->p[v->pred[(size_t)r * (size_t)v->w + (size_t)c]];
@@ -139,12 +165,9 @@ static void spread(struct sweep *w, const uint8_t *g, int a, int b, int c, int r
 METRIC_WIDE
 static void blur_line(const double *in, int n, double *out)
 {
-    for (int x = 0; x < n; x++) {
-        double sum = 0;
-        for (int i = 0; i < TAPS; i++)
-            sum += kernel[i] * in[x + i];
-        out[x] = sum;
-    }
+    for (int x = 0; x < n; x++)
+        out[x] = kernel[0] * (in[x] + in[x + 6]) + kernel[1] * (in[x + 1] + in[x + 5]) +
+                 kernel[2] * (in[x + 2] + in[x + 4]) + kernel[3] * in[x + 3];
 }
 
 static void sweep_row(struct sweep *w, int y)
@@ -157,20 +180,26 @@ static void sweep_row(struct sweep *w, int y)
         double *line = w->s->line_f;
         memset(line, 0, (size_t)(span + 2 * MARGIN) * sizeof(*line));
         for (int x = v->x0; x <= v->x1; x++)
-            if (g[x])
-                line[MARGIN + x - w->x0] = 1 - v->p[p[x]];
+            line[MARGIN + x - w->x0] = w->error[g[x]][p[x]];
     }
-    int n = envelope(w, candidates(w, y)), first = 0, last = v->w; /* columns that have an error */
+    struct metric_scratch *m = w->s;
+    struct envelope env = {
+        .col = m->line[2], .row = m->line[3], .sq = m->line_d[1], .offset = m->line_d[2], .begin = m->line_d[3]};
+    int first = 0, last = v->w; /* columns that have an error */
     while (first < last && w->cost[g[first]][p[first]] == 0)
         first++;
     while (first < last && w->cost[g[last - 1]][p[last - 1]] == 0)
         last--;
-    const int32_t *col = w->s->line[1], *sq = w->s->line[2], *start = w->s->line[3], *row = w->s->line[4];
-    for (int k = 0; k < n; k++) {
-        int a = start[k], b = k + 1 < n ? start[k + 1] : v->w;
-        if (inside && sq[k] <= NEAR_SQ)
-            spread(w, g, a, b, col[k], row[k], sq[k]);
-        w->fp += weigh(w, g, p, a > first ? a : first, b < last ? b : last, col[k], sq[k]);
+    int span_fg = v->x1 - v->x0 + 1;
+    column_heights(m->above + (size_t)y * (size_t)span_fg, m->line[0], span_fg, y, m->line[1], m->line_d[0]);
+    mark_covered(m->line_d[0], span_fg, m->covered);
+    make_envelope(v, m->line[4], open_columns(m->covered, span_fg, m->line[4]), m->line[1], m->line_d[0], &env);
+    for (int k = 0; k < env.n; k++) {
+        int a = first_column(&env, k), b = k + 1 < env.n ? first_column(&env, k + 1) : v->w;
+        int64_t sq = (int64_t)env.sq[k];
+        if (inside && sq <= NEAR_SQ)
+            spread(w, g, a, b, env.col[k], env.row[k], sq);
+        w->fp += weigh(w, g, p, a > first ? a : first, b < last ? b : last, env.col[k], sq);
     }
     if (inside)
         blur_line(w->s->line_f, span, w->s->blur + (size_t)(y - w->y0) * (size_t)span);
@@ -182,12 +211,11 @@ static void sweep_up(struct sweep *w)
 {
     const struct view *v = w->v;
     int32_t *below = w->s->line[0];
-    for (int x = 0; x < v->w; x++)
-        below[x] = -1;
+    int n = v->x1 - v->x0 + 1;
+    memset(below, -1, (size_t)n * sizeof(*below));
     for (int y = v->h - 1; y >= 0; y--) {
         const uint8_t *g = v->gt + (size_t)y * (size_t)v->w, *p = v->pred + (size_t)y * (size_t)v->w;
-        for (int x = v->x0; x <= v->x1; x++)
-            below[x] = g[x] ? y : below[x];
+        carry(g + v->x0, below, n, y, below);
         bool blank = v->p[p[0]] == 0 && memcmp(p, p + 1, (size_t)v->w - 1) == 0;
         if (!blank || (y >= w->y0 && y < w->y1))
             sweep_row(w, y);
@@ -195,17 +223,20 @@ static void sweep_up(struct sweep *w)
 }
 
 METRIC_WIDE
-static void blur_column(const double *plane, int span, int first, int last, int y, double *out)
+static void blur_column(const double *const in[TAPS], int n, double *out)
 {
-    memset(out, 0, (size_t)span * sizeof(*out));
+    for (int x = 0; x < n; x++)
+        out[x] = kernel[0] * (in[0][x] + in[6][x]) + kernel[1] * (in[1][x] + in[5][x]) +
+                 kernel[2] * (in[2][x] + in[4][x]) + kernel[3] * in[3][x];
+}
+
+/* The rows of the window around y; those outside it are zero. */
+static void blur_rows(const struct sweep *w, int y, const double *zeros, const double *out[TAPS])
+{
     for (int i = 0; i < TAPS; i++) {
         int row = y + i - MARGIN;
-        if (row < first || row >= last)
-            continue;
-        const double *in = plane + (size_t)(row - first) * (size_t)span;
-        double k = kernel[i];
-        for (int x = 0; x < span; x++)
-            out[x] += k * in[x];
+        bool inside = row >= w->y0 && row < w->y1;
+        out[i] = inside ? w->s->blur + (size_t)(row - w->y0) * (size_t)(w->x1 - w->x0) : zeros;
     }
 }
 
@@ -213,19 +244,20 @@ static void blur_column(const double *plane, int span, int first, int last, int 
 static double foreground_error(struct sweep *w)
 {
     const struct view *v = w->v;
-    double sum = 0;
+    double sum[4] = {0};
+    double *zeros = w->s->line_f;
+    memset(zeros, 0, (size_t)(w->x1 - w->x0) * sizeof(*zeros));
     for (int y = v->y0; y <= v->y1; y++) {
         const uint8_t *g = v->gt + (size_t)y * (size_t)v->w, *p = v->pred + (size_t)y * (size_t)v->w;
-        blur_column(w->s->blur, w->x1 - w->x0, w->y0, w->y1, y, w->s->acc);
-        const double *mean = w->s->acc - w->x0;
+        const double *rows[TAPS], *mean = w->s->acc - w->x0;
+        blur_rows(w, y, zeros, rows);
+        blur_column(rows, w->x1 - w->x0, w->s->acc);
         for (int x = v->x0; x <= v->x1; x++) {
-            if (!g[x])
-                continue;
-            double own = 1 - v->p[p[x]];
-            sum += mean[x] < own ? mean[x] : own;
+            double own = w->error[g[x]][p[x]]; /* 0 outside the foreground, and so is the smaller */
+            sum[x & 3] += mean[x] < own ? mean[x] : own;
         }
     }
-    return sum;
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 double metric_weighted_f(struct metric_scratch *s, const struct view *v)
@@ -238,11 +270,16 @@ double metric_weighted_f(struct metric_scratch *s, const struct view *v)
     w.y0 = v->y0 < MARGIN ? 0 : v->y0 - MARGIN;
     w.x1 = v->x1 + MARGIN + 1 > v->w ? v->w : v->x1 + MARGIN + 1;
     w.y1 = v->y1 + MARGIN + 1 > v->h ? v->h : v->y1 + MARGIN + 1;
+    int n = v->x1 - v->x0 + 1;
+    memset(s->line[0], -1, (size_t)n * sizeof(*s->line[0]));
     for (int y = 0; y < v->h; y++) {
-        size_t at = (size_t)y * (size_t)v->w;
-        sweep_down(v->gt + at, y ? s->above + at - v->w : NULL, v->w, y, s->above + at);
+        int32_t *above = s->above + (size_t)y * (size_t)n;
+        carry(v->gt + (size_t)y * (size_t)v->w + v->x0, y ? above - n : s->line[0], n, y, above);
     }
-    memcpy(w.cost[0], v->p, sizeof(w.cost[0]));
+    for (int l = 0; l < LEVELS; l++) {
+        w.cost[0][l] = v->p[l];
+        w.error[1][l] = 1 - v->p[l];
+    }
     sweep_up(&w);
     double fg = (double)v->fg, error = foreground_error(&w);
     double tp = fg - error, recall = 1 - error / fg;
