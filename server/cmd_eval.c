@@ -2,6 +2,7 @@
  * salient eval: predictions against ground truth. Exit status 0 pass, 3 a gate failed, 1 error.
  * Every choice of a protocol is a flag of the same name, made from the table in core/task/evaluate.def.
  */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,9 @@ int cmd_eval(int argc, char **argv)
                     a.threads < 0 || a.threads > 256 || a.max_pixels < 0))
         rc = err_set(&e, ERR_INVALID, "--worst, --resamples, --seed, --threads or --max-pixels is out of range");
     if (rc == 0) {
+        /* Pictures of one size come and go by the thousand: their memory is kept, not given back and cleared again. */
+        mallopt(M_MMAP_THRESHOLD, 64 << 20);
+        mallopt(M_TRIM_THRESHOLD, 512 << 20);
         long cores = sysconf(_SC_NPROCESSORS_ONLN);
         par_init(a.threads ? (int)a.threads : cores > 0 ? (int)cores : 1);
         rc = evaluate(&a, &pass, &e);

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MARK = 2, POINTS = METRIC_CONTOUR_POINTS, ANGLES = 12, RADII = 5, BINS = ANGLES * RADII };
+enum { MARK = 2, POINTS = METRIC_CONTOUR_POINTS, ANGLES = 12, RADII = 5, BINS = ANGLES * RADII, LANES = 8 };
 
 /* ---- tracing --------------------------------------------------------------------------------------------------------
  */
@@ -177,16 +177,23 @@ void metric_shape(const struct metric_contour *c, struct metric_shape *out)
 /* ---- matching
  * -------------------------------------------------------------------------------------------------------- */
 
-METRIC_WIDE
-static float chi_square(const float *a, const float *b)
+static inline float chi_square(const float *a, const float *b)
 {
-    float part[4] = {0};
-    for (int i = 0; i < BINS; i += 4)
-        for (int k = 0; k < 4; k++) {
+    float part[LANES] = {0};
+    for (int i = 0; i < BINS; i += LANES) /* the last lanes are padding, zero on both sides */
+        for (int k = 0; k < LANES; k++) {
             float d = a[i + k] - b[i + k], s = a[i + k] + b[i + k];
             part[k] += d * d / (s + 2.2204e-16f);
         }
-    return 0.5f * ((part[0] + part[1]) + (part[2] + part[3]));
+    return 0.5f * (((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7])));
+}
+
+METRIC_WIDE
+static void all_costs(const struct metric_shape *a, const struct metric_shape *b, float (*cost)[POINTS])
+{
+    for (int i = 0; i < POINTS; i++)
+        for (int j = 0; j < POINTS; j++)
+            cost[i][j] = chi_square(a->bin[i], b->bin[j]);
 }
 
 struct pair {
@@ -248,9 +255,7 @@ double metric_shape_cost(const struct metric_shape *a, const struct metric_shape
     if (a->n == 0 || b->n == 0)
         return NAN;
     float cost[POINTS][POINTS];
-    for (int i = 0; i < POINTS; i++)
-        for (int j = 0; j < POINTS; j++)
-            cost[i][j] = chi_square(a->bin[i], b->bin[j]);
+    all_costs(a, b, cost);
     struct pair path[2 * POINTS];
     int n = warp(cost, 0, 0, path), low = 0;
     for (int i = 1; i < n; i++)

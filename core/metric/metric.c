@@ -116,16 +116,23 @@ static void binarise(const uint8_t *in, int w, int from, uint8_t *out, int *lo, 
     *hi = mx;
 }
 
+/* Foreground pixels of a row and the sum of their columns, in pieces whose sums fit 32 bits. */
 METRIC_WIDE
 static void row_moments(const uint8_t *g, int w, int *count, int64_t *sum_x)
 {
-    int64_t c = 0, sum = 0;
-    for (int x = 0; x < w; x++) {
-        c += g[x];
-        sum += g[x] ? x : 0;
+    enum { PIECE = 32768 };
+    *count = 0;
+    *sum_x = 0;
+    for (int x0 = 0; x0 < w; x0 += PIECE) {
+        int n = w - x0 < PIECE ? w - x0 : PIECE;
+        uint32_t c = 0, sum = 0;
+        for (int x = 0; x < n; x++) {
+            c += g[x0 + x];
+            sum += (uint32_t)x & -(uint32_t)g[x0 + x];
+        }
+        *count += (int)c;
+        *sum_x += (int64_t)sum + (int64_t)x0 * c;
     }
-    *count = (int)c;
-    *sum_x = sum;
 }
 
 static void add_row(struct view *v, const uint8_t *g, int y)

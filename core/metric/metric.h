@@ -111,8 +111,8 @@ struct metric_stats metric_stats(const double *v, size_t n);
  * involved.
  */
 struct metric_shape {
-    int n;                                    /* 0 or METRIC_CONTOUR_POINTS */
-    float bin[METRIC_CONTOUR_POINTS][12 * 5]; /* normalised histograms */
+    int n;                                /* 0 or METRIC_CONTOUR_POINTS */
+    float bin[METRIC_CONTOUR_POINTS][64]; /* normalised histograms of 12 * 5 bins, then zeros */
 };
 void metric_shape(const struct metric_contour *c, struct metric_shape *out);
 double metric_shape_cost(const struct metric_shape *a, const struct metric_shape *b);

@@ -15,7 +15,7 @@
 #include "core/base/par.h"
 #include "core/media/frame.h"
 
-enum { BATCH = 48, WORST_DEFAULT = 10, RESAMPLES_DEFAULT = 1000, RESAMPLES_MAX = 100000 };
+enum { BATCH = 96, WORST_DEFAULT = 10, RESAMPLES_DEFAULT = 1000, RESAMPLES_MAX = 100000 };
 
 /* One frame on its way from a worker to the fold. */
 struct slot {
