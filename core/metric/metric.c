@@ -44,6 +44,8 @@ int metric_find(const char *name, size_t len)
     return -1;
 }
 
+enum { PIECES_MAX = 24 };
+
 /* ---- working memory ------------------------------------------------------------------------------------------------
  */
 
@@ -52,13 +54,45 @@ struct metric_scratch *metric_scratch_new(void)
     return calloc(1, sizeof(struct metric_scratch));
 }
 
+/* Every piece of the working memory with its size: the one list that allocation and release share. */
+struct piece {
+    void *at; /* the pointer's place; accessed by memcpy, for its type varies */
+    size_t bytes;
+};
+
+static size_t pieces(struct metric_scratch *s, size_t n, size_t lines, struct piece out[PIECES_MAX])
+{
+    const struct piece planes[] = {
+        {&s->pred, n},
+        {&s->gt, n},
+        {&s->bin, n},
+        {&s->edge[0], n},
+        {&s->edge[1], n},
+        {&s->reach, n * sizeof(*s->reach)},
+        {&s->above, n * sizeof(*s->above)},
+        {&s->blur, n * sizeof(*s->blur)},
+        {&s->covered, lines},
+        {&s->line_f, lines * sizeof(double)},
+        {&s->acc, lines * sizeof(double)},
+    };
+    size_t k = sizeof(planes) / sizeof(planes[0]);
+    memcpy(out, planes, sizeof(planes));
+    for (size_t i = 0; i < sizeof(s->line) / sizeof(s->line[0]); i++)
+        out[k++] = (struct piece){&s->line[i], lines * sizeof(int32_t)};
+    for (size_t i = 0; i < sizeof(s->line_d) / sizeof(s->line_d[0]); i++)
+        out[k++] = (struct piece){&s->line_d[i], lines * sizeof(double)};
+    BUG_ON(k > PIECES_MAX);
+    return k;
+}
+
 static void scratch_clear(struct metric_scratch *s)
 {
-    void *all[] = {s->pred,      s->gt,        s->bin,       s->edge[0],   s->edge[1], s->reach,
-                   s->above,     s->blur,      s->line[0],   s->line[1],   s->line[2], s->line[3],
-                   s->line_d[0], s->line_d[1], s->line_d[2], s->line_d[3], s->line_f,  s->acc};
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-        free(all[i]);
+    struct piece all[PIECES_MAX];
+    for (size_t i = 0, k = pieces(s, 0, 0, all); i < k; i++) {
+        void *p;
+        memcpy(&p, all[i].at, sizeof(p));
+        free(p);
+    }
     memset(s, 0, sizeof(*s));
 }
 
@@ -70,25 +104,22 @@ void metric_scratch_free(struct metric_scratch *s)
     free(s);
 }
 
-/* Room for n pixels in lines of w; the blurred plane has a line more at either end of each axis' margin. */
+/* Room for w * h pixels; lines have a margin. */
 static int scratch_fit(struct metric_scratch *s, int w, int h, struct err *e)
 {
     size_t n = (size_t)w * (size_t)h, lines = (size_t)w + 16;
     if (n <= s->cap && lines <= s->line_cap)
         return 0;
     scratch_clear(s);
-    bool ok = (s->pred = malloc(n)) && (s->gt = malloc(n)) && (s->bin = malloc(n)) && (s->edge[0] = malloc(n)) &&
-              (s->edge[1] = malloc(n)) && (s->reach = malloc(n * sizeof(*s->reach))) &&
-              (s->above = malloc(n * sizeof(*s->above))) && (s->blur = malloc(n * sizeof(*s->blur))) &&
-              (s->line_f = malloc(lines * sizeof(double))) && (s->acc = malloc(lines * sizeof(double))) &&
-              (s->covered = malloc(lines));
-    for (size_t i = 0; ok && i < sizeof(s->line) / sizeof(s->line[0]); i++)
-        ok = (s->line[i] = malloc(lines * sizeof(int32_t))) != NULL;
-    for (size_t i = 0; ok && i < sizeof(s->line_d) / sizeof(s->line_d[0]); i++)
-        ok = (s->line_d[i] = malloc(lines * sizeof(double))) != NULL;
-    if (!ok) {
-        scratch_clear(s);
-        return err_set(e, ERR_NOMEM, "no memory to measure a frame of %d x %d", w, h);
+    struct piece all[PIECES_MAX];
+    size_t k = pieces(s, n, lines, all);
+    for (size_t i = 0; i < k; i++) {
+        void *p = malloc(all[i].bytes);
+        memcpy(all[i].at, &p, sizeof(p));
+        if (!p) {
+            scratch_clear(s);
+            return err_set(e, ERR_NOMEM, "no memory to measure a frame of %d x %d", w, h);
+        }
     }
     s->cap = n;
     s->line_cap = lines;

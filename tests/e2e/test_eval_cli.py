@@ -238,7 +238,7 @@ def test_pixel_formats(tmp_path):
     deep = rng.randint(0, 65536, (11, 24)).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "p" / "deep.png")
     want["deep"] = (deep >> 8).mean()
-    labels = Image.fromarray(rng.randint(0, 3, (11, 24)).astype(np.uint8), mode="P")
+    labels = Image.frombytes("P", (24, 11), rng.randint(0, 3, (11, 24)).astype(np.uint8).tobytes())
     labels.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
     labels.save(tmp_path / "p" / "labels.png")
     want["labels"] = (np.asarray(labels) > 0).mean() * 255

@@ -88,14 +88,12 @@ static void make_pred(const struct pair *p, const uint8_t *g, uint8_t *out)
 }
 
 static struct metric_frame result; /* large: kept off the stack */
+static struct metric_scratch *scratch;
 
 static const struct metric_frame *run(const uint8_t *pred, const uint8_t *gt, int w, int h, const struct metric_opts *o)
 {
-    static struct metric_scratch *scratch;
     struct metric_image a = {pred, w, h, w}, b = {gt, w, h, w};
     struct err e;
-    if (!scratch)
-        scratch = metric_scratch_new();
     assert_int_equal(metric_frame(scratch, &a, &b, o ? o : &metric_opts_default, &result, &e), 0);
     return &result;
 }
@@ -287,5 +285,8 @@ int main(void)
         cmocka_unit_test(stability_sees_shape_not_motion),
         cmocka_unit_test(names_are_found),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    scratch = metric_scratch_new(); /* one for all: it grows and is used again */
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    metric_scratch_free(scratch);
+    return rc;
 }
