@@ -84,7 +84,7 @@ struct metric_scratch *metric_scratch_new(void); /* NULL when out of memory */
 void metric_scratch_free(struct metric_scratch *s);
 
 /* All frame metrics in one pass over the pair. Both images have the same size (ERR_INVALID), at least one pixel.
- * Time is linear in the number of pixels; memory in `s` is about 16 bytes a pixel. ERR_NOMEM. */
+ * Time is linear in the number of pixels; memory in `s` is about 20 bytes a pixel. ERR_NOMEM. */
 int metric_frame(struct metric_scratch *s, const struct metric_image *pred, const struct metric_image *gt,
                  const struct metric_opts *o, struct metric_frame *out, struct err *e);
 
