@@ -124,11 +124,14 @@ test-unit: deps test-deps ## C unit tests (cmocka), optionally MODULE=base
 run-unit: $(if $(MODULE),$(filter $(O)/tests/unit/$(MODULE)/%,$(UNIT_BIN)),$(UNIT_BIN))
 	$(Q)tests/run-unit.sh $(sort $^)
 
+PYTEST = SALIENT=$(BUILD)/salient $(PY) -m pytest -q -p no:cacheprovider --durations=5
 test-e2e: all test-deps ## pytest against the real binary, optionally T=path
-	$(Q)SALIENT=$(BUILD)/salient $(PY) -m pytest -q -p no:cacheprovider $(if $(T),$(T),tests/e2e tests/golden) -m "not long"
+	$(Q)$(PYTEST) -m "not long" $(if $(T),$(T),tests/golden)
+	$(Q)$(if $(T),,$(PYTEST) -m "not long" tests/e2e)
 
 test-long: all test-deps ## everything, with the long runs
-	$(Q)SALIENT=$(BUILD)/salient $(PY) -m pytest -q -p no:cacheprovider tests/e2e tests/golden
+	$(Q)$(PYTEST) tests/golden
+	$(Q)$(PYTEST) tests/e2e
 
 asan: ## unit tests under address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory test-unit VARIANT=asan
