@@ -3,7 +3,7 @@
 import threading
 import time
 
-from conftest import assert_problem, read_events
+from conftest import assert_problem, read_events, wait_for
 
 
 def stream(service, job_id, last=None, **kw):
@@ -35,13 +35,13 @@ def test_replay(service, clips):
 
 
 def test_two_streams_see_the_same(service, clips):
-    job = service.submit(clips["long"], {"size": "64"})
+    job = service.submit(clips["long"], {"size": "224"})
     got = {}
     threads = [threading.Thread(target=lambda k=k: got.update({k: read_events(stream(service, job["id"]))}))
                for k in range(2)]
     for t in threads:
         t.start()
-    time.sleep(1)
+    wait_for("the job to run", lambda: service.job(job["id"])["state"] == "running")
     service.post(f"/v1/jobs/{job['id']}/cancel")
     for t in threads:
         t.join(30)
