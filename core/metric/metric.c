@@ -114,7 +114,7 @@ static int scratch_fit(struct metric_scratch *s, int w, int h, struct err *e)
     struct piece all[PIECES_MAX];
     size_t k = pieces(s, n, lines, all);
     for (size_t i = 0; i < k; i++) {
-        void *p = malloc(all[i].bytes);
+        void *p = calloc(1, all[i].bytes);
         memcpy(all[i].at, &p, sizeof(p));
         if (!p) {
             scratch_clear(s);
