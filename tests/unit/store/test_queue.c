@@ -553,7 +553,7 @@ static void test_bad_urls(void **state)
     assert_non_null(strstr(err.msg, "/nonexistent/dir/db"));
     char path[300];
     snprintf(path, sizeof(path), "%s/garbage", temp_root);
-    OK(fs_write_atomic(path, "this is not a database, it is a text file of some length...", 60, &err));
+    OK(fs_write_atomic(path, "this is not a database, it is a text file of some length...", 59, &err));
     char u[URL_MAX];
     snprintf(u, sizeof(u), "sqlite:%s", path);
     assert_int_equal(store_open(u, NULL, &x, &err), ERR_CORRUPT);

@@ -120,6 +120,7 @@ static void test_provenance(void **state)
     static const char labels[] =
         "{\"labels\":[{\"frame\":0,\"source\":\"manual\"},{\"frame\":\"p1\",\"source\":\"pseudo\",\"confidence\":0.25},"
         "{\"frame\":2,\"source\":\"rejected\"},{\"frame\":3,\"source\":\"pseudo\",\"state\":\"accepted\"}]}";
+    static const char unknown[] = "[{\"frame\":0,\"source\":\"guess\"}]";
     struct dataset d;
     struct err e = {0};
     write_photos("project/clip", 5);
@@ -129,8 +130,7 @@ static void test_provenance(void **state)
     assert_true(d.items[0].weight == 1 && d.items[1].weight == 0.25 && d.items[2].weight == 1);
     assert_true(d.items[1].pseudo && !d.items[0].pseudo);
     dataset_fini(&d);
-    assert_int_equal(
-        fs_write_atomic(path("project/clip/labels.json"), "[{\"frame\":0,\"source\":\"guess\"}]", 32, NULL), 0);
+    assert_int_equal(fs_write_atomic(path("project/clip/labels.json"), unknown, sizeof(unknown) - 1, NULL), 0);
     assert_int_equal(dataset_init(&d, 128, 0, &e), 0);
     assert_int_equal(dataset_add(&d, path("project"), 1, &e), ERR_INVALID);
     dataset_fini(&d);
