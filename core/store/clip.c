@@ -3,7 +3,7 @@
  *
  * Blob first, record second, so that a record always has its bytes; a crash in between leaves an orphan for the deep
  * sweep. What keeps a sweep from removing the blob between the two: it leaves alone what is younger than its grace
- * time, a put makes the blob young, and reserve() takes back a removal that is queued. Should all that take longer than
+ * time, a put makes the blob young, and blob_reserve() takes back a removal that is queued. Should all that take longer than
  * the grace time, the insert sees that the blob is gone and says ERR_BUSY.
  */
 #include "core/store/job.h"
@@ -18,19 +18,6 @@
 void clip_key(const struct clip_record *c, char out[CLIP_KEY_SIZE])
 {
     snprintf(out, CLIP_KEY_SIZE, "clips/%s", c->sha256);
-}
-
-/* Takes back a queued removal: 1 a record has the blob already, 0 it must be put. */
-static int reserve(struct store *s, const char *key, struct err *e)
-{
-    struct tx t;
-    int rc = tx_begin(s, true, &t, e);
-    if (rc)
-        return rc;
-    rc = t.db->drv->lock(t.db, key, true, e);
-    int64_t n = rc < 0 ? rc : db_run(t.db, "DELETE FROM blob_gc WHERE key = ?1", DB_ARGS(db_t(key)), e);
-    rc = n < 0 ? (int)n : blob_referenced(t.db, key, e);
-    return tx_end(&t, rc, e);
 }
 
 /* 0 new, 1 it was there. */
@@ -76,7 +63,7 @@ int clip_add(struct store *s, struct blobs *b, const char *path, bool move, cons
     if (rc)
         return rc;
     snprintf(key, sizeof(key), "clips/%s", sha256);
-    int have = reserve(s, key, e);
+    int have = blob_reserve(s, key, e);
     rc = have < 0 ? have : have ? 0 : blob_put_file(b, key, path, move, e);
     struct tx t;
     if (!rc)

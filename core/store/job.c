@@ -222,7 +222,10 @@ static int check_new(struct store *s, struct db *db, const struct job_new *n, co
 static int insert_job(struct db *db, const struct job_new *n, const char *tenant, struct job *out, struct err *e)
 {
     char id[ID_SIZE];
-    id_new(id);
+    if (n->id)
+        snprintf(id, sizeof(id), "%s", n->id);
+    else
+        id_new(id);
     int64_t now = clock_wall_ms();
     int64_t made =
         db_run(db, "INSERT INTO tenants (id) VALUES (?1) ON CONFLICT (id) DO NOTHING", DB_ARGS(db_t(tenant)), e);

@@ -38,6 +38,9 @@ int gc_add(struct db *db, const char *key, int64_t now_ms, struct err *e);
  * to. */
 int blob_referenced(struct db *db, const char *key, struct err *e);
 
+/* Takes back a queued removal of a blob that is to be stored: 1 a record has it already, 0 it must be put, < 0. */
+int blob_reserve(struct store *s, const char *key, struct err *e);
+
 /* ",a,b," of the names whose bits are set (all for 0), for `?1 LIKE '%,' || column || ',%'`. */
 void kind_set(unsigned wanted, struct buf *out);
 void state_set(unsigned wanted, struct buf *out);

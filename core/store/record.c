@@ -2,6 +2,8 @@
  */
 #include "core/store/record.h"
 
+#include "core/store/evalset.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +34,11 @@ const struct record record_event = TABLE(event);
 #define RECORD struct worker_record
 static const struct record_column worker_columns[] = {WORKER_COLUMNS(TEXT, INT, REAL, COUNT)};
 const struct record record_worker = TABLE(worker);
+#undef RECORD
+
+#define RECORD struct evalset
+static const struct record_column evalset_columns[] = {EVALSET_COLUMNS(TEXT, INT, REAL, COUNT)};
+const struct record record_evalset = TABLE(evalset);
 #undef RECORD
 
 static void *member(const struct record *r, size_t i, void *rec)

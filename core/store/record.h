@@ -22,7 +22,7 @@ struct record { /* one kind of record */
     size_t n;
 };
 
-extern const struct record record_job, record_clip, record_event, record_worker;
+extern const struct record record_job, record_clip, record_event, record_worker, record_evalset;
 
 /* Reads the current row, whose first cells are the record's columns in order, into *out (uninitialised before). */
 int record_read(struct db *db, const struct record *r, void *out, struct err *e);

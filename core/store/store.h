@@ -131,7 +131,8 @@ const char *job_state_name(enum job_state s);
 int job_state_parse(const char *name); /* enum job_state or ERR_INVALID */
 bool job_state_final(const char *name);
 
-struct job_new { /* strings are borrowed; NULL means none */
+struct job_new {    /* strings are borrowed; NULL means none */
+    const char *id; /* from id_new, of a caller that has put blobs below jobs/{id}/ already; NULL: a new one */
     enum job_kind kind;
     const char *params; /* JSON object; NULL: {} */
     const char *model;

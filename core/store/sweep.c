@@ -69,6 +69,18 @@ static int mask_refers(struct db *db, const char *key, struct err *e)
     return rc;
 }
 
+/* A data set's name, or an evaluation that has not ended: its parameters hold the hash. */
+static int evalset_refers(struct db *db, const char *key, struct err *e)
+{
+    const char *sha256 = key + strlen("datasets/");
+    int rc = db_row(db,
+                    "SELECT 1 FROM evalsets WHERE sha256 = ?1 UNION ALL SELECT 1 FROM jobs WHERE kind = 'eval' AND"
+                    " state IN ('queued', 'running') AND params LIKE '%' || ?1 || '%' LIMIT 1",
+                    DB_ARGS(db_t(sha256)), e);
+    db_done(db);
+    return rc;
+}
+
 static const struct owner {
     const char *prefix;
     int (*refers)(struct db *db, const char *key, struct err *e);
@@ -77,6 +89,7 @@ static const struct owner {
     {"jobs/", job_refers, false},
     {"clips/", clip_refers, true},
     {"masks/", mask_refers, true},
+    {"datasets/", evalset_refers, true},
 };
 
 static const struct owner *owner_of(const char *key)
@@ -91,6 +104,18 @@ int blob_referenced(struct db *db, const char *key, struct err *e)
 {
     const struct owner *o = owner_of(key);
     return o ? o->refers(db, key, e) : 1;
+}
+
+int blob_reserve(struct store *s, const char *key, struct err *e)
+{
+    struct tx t;
+    int rc = tx_begin(s, true, &t, e);
+    if (rc)
+        return rc;
+    rc = t.db->drv->lock(t.db, key, true, e);
+    int64_t n = rc < 0 ? rc : db_run(t.db, "DELETE FROM blob_gc WHERE key = ?1", DB_ARGS(db_t(key)), e);
+    rc = n < 0 ? (int)n : blob_referenced(t.db, key, e);
+    return tx_end(&t, rc, e);
 }
 
 /* ---- removing --------------------------------------------------------------------------------------------------- */
