@@ -352,7 +352,7 @@ static void prepare_environment(void)
 
 int service_run(const struct service_opts *opts, struct err *e)
 {
-    struct service s = {.opts = opts, .decoder = {-1, -1, {0}, 0}};
+    struct service s = {.opts = opts, .decoder = {-1, -1, {0}}};
     sigset_t set;
     int sig = 0;
     prepare_environment();

@@ -132,6 +132,16 @@ int clip_sandbox_start(struct err *e)
     return nursery_start(e);
 }
 
+void clip_sandbox_use(int requests)
+{
+    nursery_use(requests);
+}
+
+void clip_sandbox_serve(int requests)
+{
+    nursery_serve(requests);
+}
+
 int clip_open(const char *path, const struct clip_limits *limits, struct clip **out, struct err *e)
 {
     *out = NULL;

@@ -60,6 +60,10 @@ struct clip;
 /* Starts the process that forks the confined decoders. Clips do so by themselves; a program that will load much or start threads
  * calls this first thing, while it is small. */
 int clip_sandbox_start(struct err *e);
+/* Instead, for a process that has threads when decoders must be restarted: another one calls clip_sandbox_serve on one end of a
+ * SOCK_SEQPACKET pair while it has one thread, this one clip_sandbox_use on the other. Borrowed for good. */
+void clip_sandbox_use(int requests);
+_Noreturn void clip_sandbox_serve(int requests);
 
 /* Opens and decodes the first picture, so what is not decodable fails here. limits may be NULL. */
 int clip_open(const char *path, const struct clip_limits *limits, struct clip **out, struct err *e);

@@ -5,7 +5,6 @@
 #include "core/media/remote.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,30 +21,33 @@
 #include "core/media/nursery.h"
 #include "core/media/remote_wire.h"
 
+#define SHM_FAILED ((void *)-1)
 #define SLACK_MS 5000 /* for a child's start and for a busy machine, on top of the decoding time */
 
 struct remote {
     int socket;
     pid_t pid;
-    uint8_t *memory;
+    const uint8_t *memory;
     int64_t slot_bytes;
     struct clip_limits limits;
 };
 
 /* ---- one child ----------------------------------------------------------------------------------------------------- */
 
-/* Sealed, so that the other side cannot shrink it under our feet. Pages exist only once touched. */
-static int share_memory(struct remote *r, int *fd, struct err *e)
+/*
+ * A System V segment. Unlike a file in memory it does not count against RLIMIT_FSIZE, and the other side cannot shrink it under our
+ * feet. It is marked for removal at once, so it goes with its last user whatever happens; Linux lets the child attach to it still.
+ * Pages exist only once touched.
+ */
+static int share_memory(struct remote *r, int *id, struct err *e)
 {
-    int64_t bytes = r->slot_bytes * REMOTE_SLOTS;
-    *fd = memfd_create("salient-frames", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (*fd < 0 || ftruncate(*fd, bytes) < 0 || fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-        return err_errno(e, "cannot share memory with the decoder");
-    r->memory = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, *fd, 0);
-    if (r->memory != MAP_FAILED)
-        return 0;
-    r->memory = NULL;
-    return err_errno(e, "cannot share memory with the decoder");
+    *id = shmget(IPC_PRIVATE, (size_t)(r->slot_bytes * REMOTE_SLOTS), IPC_CREAT | SHM_NORESERVE | 0600);
+    void *at = *id < 0 ? SHM_FAILED : shmat(*id, NULL, SHM_RDONLY);
+    int rc = at == SHM_FAILED ? err_errno(e, "cannot share memory with the decoder") : 0;
+    if (*id >= 0)
+        shmctl(*id, IPC_RMID, NULL);
+    r->memory = rc == 0 ? at : NULL;
+    return rc;
 }
 
 static int wait_readable(struct remote *r, int64_t timeout_ms, struct err *e)
@@ -80,7 +82,7 @@ static int say_hello(struct remote *r, struct err *e)
 
 int remote_open(int fd, const struct clip_limits *limits, struct remote **out, struct err *e)
 {
-    int pair[2] = {-1, -1}, memory = -1;
+    int pair[2] = {-1, -1}, memory;
     *out = NULL;
     struct remote *r = calloc(1, sizeof(*r));
     if (!r)
@@ -92,13 +94,12 @@ int remote_open(int fd, const struct clip_limits *limits, struct remote **out, s
     if (rc == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         rc = err_errno(e, "cannot talk to the decoder");
     if (rc == 0) {
-        struct remote_birth birth = {.limits = *limits, .slot_bytes = r->slot_bytes, .has_input = fd >= 0};
+        struct remote_birth birth = {
+            .limits = *limits, .slot_bytes = r->slot_bytes, .memory = memory, .has_input = fd >= 0};
         r->socket = pair[0];
-        rc = nursery_fork(&birth, (int[]){pair[1], memory, fd}, e);
+        rc = nursery_fork(&birth, (int[]){pair[1], fd}, e);
         close(pair[1]);
     }
-    if (memory >= 0)
-        close(memory);
     if (rc == 0)
         rc = say_hello(r, e);
     if (rc < 0) {
@@ -118,7 +119,7 @@ void remote_close(struct remote *r)
     if (r->pid > 0)
         kill(r->pid, SIGKILL); /* nothing it could still do matters */
     if (r->memory)
-        munmap(r->memory, (size_t)(r->slot_bytes * REMOTE_SLOTS));
+        shmdt(r->memory);
     free(r);
 }
 
@@ -243,6 +244,8 @@ static int remote_next(struct source *s, struct frame **out, struct err *e)
         return rc;
     if (out && reply.ordinal != c->next)
         return err_set(e, ERR_CORRUPT, "the decoder gave a senseless answer");
+    if (c->next >= s->env->limits.max_frames)
+        return err_set(e, ERR_LIMIT, "more than %lld pictures", (long long)s->env->limits.max_frames);
     c->next++;
     if (!out)
         return 1;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,7 +29,7 @@ struct child {
 
 int remote_send(int socket, const void *data, size_t n, const int *fds, int n_fds)
 {
-    char control[CMSG_SPACE(3 * sizeof(int))] = {0};
+    char control[CMSG_SPACE(REMOTE_FDS * sizeof(int))] = {0};
     struct iovec io = {.iov_base = (void *)(uintptr_t)data, .iov_len = n};
     struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1};
     if (n_fds) {
@@ -48,14 +48,14 @@ int remote_send(int socket, const void *data, size_t n, const int *fds, int n_fd
     return sent == (ssize_t)n ? 1 : -1;
 }
 
-int remote_receive(int socket, void *data, size_t n, int fds[3])
+int remote_receive(int socket, void *data, size_t n, int fds[REMOTE_FDS])
 {
-    char control[CMSG_SPACE(3 * sizeof(int))];
+    char control[CMSG_SPACE(REMOTE_FDS * sizeof(int))];
     struct iovec io = {.iov_base = data, .iov_len = n};
     struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
     ssize_t got;
     int count = 0;
-    for (int i = 0; fds && i < 3; i++)
+    for (int i = 0; fds && i < REMOTE_FDS; i++)
         fds[i] = -1;
     do
         got = recvmsg(socket, &m, MSG_CMSG_CLOEXEC);
@@ -66,7 +66,7 @@ int remote_receive(int socket, void *data, size_t n, int fds[3])
         int *sent = (int *)(void *)CMSG_DATA(c);
         size_t n_sent = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < n_sent; i++) {
-            if (fds && count < 3)
+            if (fds && count < REMOTE_FDS)
                 fds[count++] = sent[i];
             else
                 close(sent[i]); /* nobody asked for it */
@@ -179,23 +179,22 @@ static void answer(struct child *c, const struct remote_call *call, int fd)
         _exit(0);
 }
 
-_Noreturn void remote_child(const struct remote_birth *birth, int socket, int memory, int input)
+_Noreturn void remote_child(const struct remote_birth *birth, int socket, int input)
 {
     struct child c = {.socket = socket, .input = input, .slot_bytes = birth->slot_bytes};
     struct err e = {0};
     c.env.limits = birth->limits;
     c.env.pool = frame_pool_new(0);
-    c.memory = mmap(NULL, (size_t)(REMOTE_SLOTS * birth->slot_bytes), PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
-    close(memory);
+    c.memory = shmat(birth->memory, NULL, 0);
     struct sandbox_limits limits = {
         .memory_bytes = CHILD_MEMORY_BYTES + CHILD_BYTES_PER_PIXEL * birth->limits.max_pixels,
         .cpu_seconds = 2 + birth->limits.max_decode_ms / 1000 * (birth->limits.threads + 1),
     };
-    if (!c.env.pool || c.memory == MAP_FAILED)
+    if (!c.env.pool || c.memory == (void *)-1)
         _exit(1);
     int confined = sandbox_enter(&limits, &e);
     struct remote_call call;
-    int fds[3];
+    int fds[REMOTE_FDS];
     while (remote_receive(socket, &call, sizeof(call), fds) > 0) {
         if (confined < 0) {
             struct remote_reply r = {.rc = confined};
@@ -204,7 +203,7 @@ _Noreturn void remote_child(const struct remote_birth *birth, int socket, int me
             break;
         }
         answer(&c, &call, fds[0]);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < REMOTE_FDS; i++)
             if (fds[i] >= 0)
                 close(fds[i]);
     }

@@ -10,10 +10,11 @@
 #define REMOTE_SLOTS 2
 #define REMOTE_TEXT_MAX 600
 
-/* To the nursery, with the child's descriptors: its socket, the shared memory, and perhaps the input. */
+/* To the nursery, with the child's descriptors: its socket, and perhaps the input. */
 struct remote_birth {
     struct clip_limits limits;
     int64_t slot_bytes;
+    int memory; /* System V id of the shared memory */
     int has_input;
 };
 
@@ -45,10 +46,12 @@ struct remote_reply {
     char text[REMOTE_TEXT_MAX];
 };
 
-/* Sends a message with up to three descriptors / receives one; -1 for those that did not come. 1, 0 at the end, -1 (errno). */
+#define REMOTE_FDS 2
+
+/* Sends a message with up to two descriptors / receives one; -1 for those that did not come. 1, 0 at the end, -1 (errno). */
 int remote_send(int socket, const void *data, size_t n, const int *fds, int n_fds);
-int remote_receive(int socket, void *data, size_t n, int fds[3]);
+int remote_receive(int socket, void *data, size_t n, int fds[REMOTE_FDS]);
 /* The child: confines itself, answers until its socket closes, never returns. */
-_Noreturn void remote_child(const struct remote_birth *birth, int socket, int memory, int input);
+_Noreturn void remote_child(const struct remote_birth *birth, int socket, int input);
 
 #endif

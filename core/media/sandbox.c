@@ -6,7 +6,10 @@
 #include "core/media/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <iconv.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
@@ -90,13 +93,46 @@ static int add_rules(scmp_filter_ctx f)
     return rc;
 }
 
-static int install_filter(struct err *e)
+/* The filter as the kernel takes it: compiled once, for the children that are forked later. */
+static struct {
+    struct sock_filter code[512];
+    struct sock_fprog program; /* no code: not compiled yet */
+} filter;
+
+/* Through a pipe, whose buffer holds all of it. */
+static int export_filter(scmp_filter_ctx f)
 {
+    int fd[2];
+    if (pipe2(fd, O_CLOEXEC) != 0)
+        return -errno;
+    int rc = seccomp_export_bpf(f, fd[1]);
+    ssize_t n = rc == 0 ? read(fd[0], filter.code, sizeof(filter.code)) : 0;
+    close(fd[0]);
+    close(fd[1]);
+    if (rc == 0 && (n <= 0 || n == (ssize_t)sizeof(filter.code)))
+        rc = -E2BIG;
+    if (rc == 0)
+        filter.program = (struct sock_fprog){(unsigned short)((size_t)n / sizeof(filter.code[0])), filter.code};
+    return rc;
+}
+
+static int compile_filter(void)
+{
+    if (filter.program.len > 0)
+        return 0;
     scmp_filter_ctx f = seccomp_init(SCMP_ACT_KILL_PROCESS);
     int rc = f ? add_rules(f) : -ENOMEM;
     if (rc == 0)
-        rc = seccomp_load(f);
+        rc = export_filter(f);
     seccomp_release(f);
+    return rc;
+}
+
+static int install_filter(struct err *e)
+{
+    int rc = compile_filter();
+    if (rc == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter.program) != 0)
+        rc = -errno;
     return rc == 0 ? 0 : err_set(e, ERR_UNSUPPORTED, "cannot sandbox the decoder: seccomp: %s", strerror(-rc));
 }
 
@@ -126,6 +162,7 @@ void sandbox_warm_up(void)
 {
     time_t now = time(NULL);
     struct tm t;
+    compile_filter();        /* an error comes again where it can be told */
     setenv("TZ", "UTC0", 1); /* else libc looks at /etc/localtime each time */
     tzset();
     localtime_r(&now, &t);

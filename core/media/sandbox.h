@@ -17,8 +17,8 @@ struct sandbox_limits {
     int64_t cpu_seconds;  /* of all its threads */
 };
 
-/* What libraries load on first use (time zone, character sets) is loaded now, since it cannot be later. Times become UTC: for the
- * process to be confined only. */
+/* What libraries load on first use (time zone, character sets) is loaded now, since it cannot be later, and the filter is compiled.
+ * Times become UTC: for processes that will be confined, or whose children will be. */
 void sandbox_warm_up(void);
 /* Confines the calling process for good. It must have one thread. ERR_UNSUPPORTED where the system cannot do it. */
 int sandbox_enter(const struct sandbox_limits *limits, struct err *e);

@@ -202,7 +202,6 @@ def test_file_size_limit(make_service):
     wait_for("temporary files to go", lambda: not service.temp_files(), 15)
 
 
-@pytest.mark.xfail(strict=True, reason="the memory shared with the decoder counts against RLIMIT_FSIZE: a small clip is answered 507")
 def test_file_size_limit_leaves_room_for_small_clips(make_service, clips):
     service = make_service(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)))
     assert service.finish(service.submit(clips["short"])["id"])["state"] == "succeeded"
