@@ -57,8 +57,8 @@ struct flags {
     struct opt_multi data;
     const char *arch, *freeze, *init, *out, *stage, *loss, *device, *dump;
     int64_t size, batch, clip, epochs, steps, patience, seed, loaders, threads, cache;
-    double max_minutes, lr, backbone_scale, weight_decay, clip_norm, warmup, ema, val_fraction, composite, occluder,
-        motion, save_minutes;
+    double max_minutes, lr, backbone_scale, weight_decay, clip_norm, warmup, ema, val_fraction, composite, zoom_out,
+        occluder, motion, save_minutes;
     bool resume;
 };
 
@@ -81,6 +81,7 @@ static void fill_defaults(struct flags *f, const struct train_opts *d)
     f->ema = d->ema;
     f->val_fraction = d->val_fraction;
     f->composite = d->composite;
+    f->zoom_out = d->zoom_out;
     f->occluder = d->occluder;
     f->motion = d->motion;
     f->save_minutes = d->save_minutes;
@@ -110,6 +111,7 @@ static void fill_opts(struct train_opts *o, const struct flags *f)
     o->loss = f->loss;
     o->val_fraction = f->val_fraction;
     o->composite = f->composite;
+    o->zoom_out = f->zoom_out;
     o->occluder = f->occluder;
     o->motion = f->motion;
     o->seed = (uint64_t)f->seed;
@@ -148,6 +150,7 @@ static int parse(struct flags *f, int argc, char **argv, const char **target, st
         {"loss", 0, OPT_STR, &f->loss, "NAME", "bce, bce+iou, bce+iou+ssim or structure"},
         {"val-fraction", 0, OPT_FLOAT, &f->val_fraction, "SHARE", "share of the data held out for validation"},
         {"composite", 0, OPT_FLOAT, &f->composite, "P", "how often an object is pasted over another photo"},
+        {"zoom-out", 0, OPT_FLOAT, &f->zoom_out, "P", "how often a still is shown smaller, mirrored around itself"},
         {"occluder", 0, OPT_FLOAT, &f->occluder, "P", "how often something passes in front"},
         {"motion", 0, OPT_FLOAT, &f->motion, "X", "scale of synthetic motion"},
         {"seed", 0, OPT_INT, &f->seed, "N", "seed of everything random"},

@@ -92,7 +92,7 @@ struct train_opts train_defaults(enum train_target target, enum train_stage stag
         o.lr = 1e-5;
         o.backbone_scale = 1;
         o.weight_decay = o.clip_norm = o.warmup = o.ema = 0;
-        o.composite = o.occluder = 0;
+        o.composite = o.zoom_out = o.occluder = 0;
         o.loss = "bce";
     }
     return o;
@@ -160,7 +160,8 @@ static int open_sampler(struct run *r, struct err *e)
                                  .occluder = o->occluder,
                                  .speed = o->motion,
                                  .bend = 1,
-                                 .motion_blur = so.kind == SAMPLER_STILLS ? 0 : 0.15,
+                                 .motion_blur = so.plain ? 0 : 0.15,
+                                 .zoom_out = o->zoom_out,
                                  .colour = so.plain ? 0 : 1,
                                  .crop = !so.plain};
     memcpy(so.mean, r->arch->mean, sizeof(so.mean));
@@ -179,10 +180,10 @@ static uint64_t run_fingerprint(const struct run *r)
     const struct train_opts *o = r->o;
     char text[1024];
     int n = snprintf(
-        text, sizeof(text), "%s %s %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g %.9g %.9g %s %.9g %.9g %.9g %llu %.9g",
+        text, sizeof(text), "%s %s %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g %.9g %.9g %s %.9g %.9g %.9g %.9g %llu %.9g",
         o->arch, o->freeze ? o->freeze : "-", (int)o->target, (int)o->stage, r->shape.size, o->batch, o->clip,
         o->epochs, o->init != NULL, o->lr, o->backbone_scale, o->weight_decay, o->clip_norm, o->warmup, o->ema, o->loss,
-        o->composite, o->occluder, o->motion, (unsigned long long)o->seed, o->max_minutes);
+        o->composite, o->zoom_out, o->occluder, o->motion, (unsigned long long)o->seed, o->max_minutes);
     uint64_t h = dataset_fingerprint(&r->data);
     for (int i = 0; i < n && i < (int)sizeof(text); i++)
         h = (h ^ (unsigned char)text[i]) * UINT64_C(0x100000001B3);

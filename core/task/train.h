@@ -49,7 +49,7 @@ struct train_opts {
     int patience;  /* epochs without improvement before stopping; 0: never */
     const char *loss;
     double val_fraction;
-    double composite, occluder, motion; /* augmentation: probabilities, and the scale of synthetic motion */
+    double composite, zoom_out, occluder, motion; /* augmentation: probabilities, and the scale of synthetic motion */
     uint64_t seed;
     int loaders;         /* threads that prepare batches */
     size_t cache_bytes;  /* decoded pictures kept in memory */

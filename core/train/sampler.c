@@ -200,7 +200,10 @@ static int make_still(struct sampler *s, size_t item, struct rng *r, const struc
                       struct err *e)
 {
     struct shot *shot;
-    int rc = shot_new(s->d, item, &s->o.shot, false, r, &shot, e);
+    struct shot_opts o = s->o.shot;
+    bool blurred = o.motion_blur > 0 && rng_uniform(r) < o.motion_blur;
+    o.motion_blur = 1;
+    int rc = shot_new(s->d, item, &o, blurred, r, &shot, e);
     if (rc)
         return rc;
     shot_draw(shot, 0, s->o.shape.size, at->input, at->target, scratch);
@@ -250,7 +253,8 @@ int sampler_make_held_out(struct sampler *s, uint64_t i, const struct batch *at,
     plain.o.plain = true;
     if (s->o.kind != SAMPLER_GUIDED) {
         plain.o.shot.crop = false;
-        plain.o.shot.composite = plain.o.shot.colour = plain.o.shot.occluder = plain.o.shot.motion_blur = 0;
+        plain.o.shot.composite = plain.o.shot.colour = plain.o.shot.occluder = plain.o.shot.motion_blur =
+            plain.o.shot.zoom_out = 0;
     }
     if (s->o.kind == SAMPLER_GUIDED)
         rc = make_guided(&plain, item, &r, at, scratch, e);

@@ -92,12 +92,31 @@ static struct pose random_view(const struct picture *p, double aspect, double sc
     return v;
 }
 
+/* The frame a view stands for: the photo's own shape, or that of a film. */
+static double random_aspect(const struct picture *p, struct rng *r)
+{
+    bool film = rng_uniform(r) < 0.4;
+    return (film ? 16.0 / 9 : pose_whole(p).aspect) * exp(rng_range(r, -1, 1) * (film ? 0.08 : 0.25));
+}
+
+/* More than the photo shows: its objects become small, as those of films are. */
+static struct pose wide_view(const struct picture *p, struct rng *r)
+{
+    struct pose v = pose_whole(p);
+    v.aspect = random_aspect(p, r);
+    v.px_per_unit = exp(rng_range(r, 0.1, 0.7)) * fmin(p->height_px, p->width_px / v.aspect);
+    v.anchor_x += rng_range(r, -0.45, 0.45) * fabs(v.px_per_unit * v.aspect - p->width_px);
+    v.anchor_y += rng_range(r, -0.45, 0.45) * fabs(v.px_per_unit - p->height_px);
+    v.mirror = rng_uniform(r) < 0.5 ? -1 : 1;
+    return v;
+}
+
 /* A crop that keeps most of the object, turned and mirrored at random. */
 static struct pose crop_view(const struct picture *p, struct rng *r)
 {
     struct pose v = pose_whole(p);
     for (int tries = 0; tries < 10; tries++) {
-        double kept, filled, aspect = pose_whole(p).aspect * exp(rng_range(r, -0.25, 0.25));
+        double kept, filled, aspect = random_aspect(p, r);
         struct pose c = random_view(p, aspect, sqrt(rng_range(r, 0.4, 1.0)), r);
         view_of_mask(p, &c, &kept, &filled);
         if (kept < 0.7 || filled > 0.9)
@@ -170,7 +189,7 @@ static void plan_object(struct shot *s, const struct shot_opts *o, struct rng *r
     const struct picture *p = s->object.picture;
     struct box b = mask_box(p);
     struct pose *from = &s->object.from;
-    double aspect = s->scene.from.aspect, size = exp(rng_range(r, log(0.16), log(0.8)));
+    double aspect = s->scene.from.aspect, size = exp(rng_range(r, log(0.12), log(0.8)));
     double w = (b.x1 - b.x0) / aspect, h = b.y1 - b.y0, longer = fmax(w, h);
     *from = pose_whole(p);
     from->aspect = aspect;
@@ -292,7 +311,10 @@ int shot_new(struct dataset *d, size_t item, const struct shot_opts *o, bool mov
     if (s->object.picture)
         plan_object(s, o, r);
     else
-        s->scene.from = o->crop ? crop_view(s->scene.picture, r) : pose_whole(s->scene.picture);
+        s->scene.from = rng_uniform(r) < o->zoom_out && s->scene.picture->area < 0.3 ? wide_view(s->scene.picture, r)
+                        : o->crop                                                    ? crop_view(s->scene.picture, r)
+                                                                                     : pose_whole(s->scene.picture);
+    s->scene.from.reflect = o->zoom_out > 0;
     s->scene.from.bend_span = s->object.picture || !moving ? 0 : 1.2;
     s->scene.to = s->scene.from;
     if (moving)

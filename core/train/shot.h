@@ -17,7 +17,8 @@ struct shot_opts {
     double bend;      /* strength of non-rigid motion, 1 is normal */
     double speed; /* 1: what neighbouring frames of hand-held video show; scales all motion between t = 0 and t = 1 */
     double occluder;    /* probability */
-    double motion_blur; /* probability */
+    double motion_blur; /* probability; a still that is blurred is one moment of a moving shot */
+    double zoom_out;    /* probability of a view wider than the photo, which goes on mirrored around itself */
     double colour;      /* strength of colour jitter, 1 is normal */
     bool crop;          /* random crop, turn and mirror; off: the photo as it is */
 };

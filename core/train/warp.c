@@ -99,6 +99,13 @@ static int clampi(int v, int hi)
     return v < 0 ? 0 : v > hi ? hi : v;
 }
 
+/* Folds a coordinate into [0, size] as a row of mirror images would. */
+static double fold(double x, double size)
+{
+    x = fabs(fmod(x, 2 * size));
+    return x > size ? 2 * size - x : x;
+}
+
 /* Adds one bilinear sample, scaled by `w`: out = r, g, b, mask, inside. */
 static void sample(const struct picture *p, double x, double y, float w, float out[5])
 {
@@ -147,6 +154,10 @@ void warp_draw(const struct picture *p, const struct pose *pose, int size, float
                 for (int i = 0; i < n; i++) {
                     double sx, sy;
                     to_source(pose, &m, &rows[j], (x + (i + 0.5) / n) / size, (y + (j + 0.5) / n) / size, &sx, &sy);
+                    if (pose->reflect) {
+                        sx = fold(sx, p->width_px);
+                        sy = fold(sy, p->height_px);
+                    }
                     sample(p, sx, sy, w, acc);
                 }
             size_t o = (size_t)y * (size_t)size + (size_t)x;

@@ -253,6 +253,32 @@ static int number_sample(void *arg, uint64_t index, const struct batch *at, stru
     return 0;
 }
 
+/* Seen from twice as far, a reflecting picture has mirror images around it, mask and all; a plain one has no mask there. */
+static void test_reflection(void **state)
+{
+    (void)state;
+    static float rgb[3 * SIZE * SIZE], mask[SIZE * SIZE];
+    struct picture *p = picture_new(SIZE, SIZE);
+    assert_non_null(p);
+    for (int y = 0; y < SIZE; y++)
+        for (int x = 0; x < SIZE; x++) {
+            p->mask[y * SIZE + x] = x < 6 ? 255 : 0;
+            memset(p->rgb + (y * SIZE + x) * 3, x < 6 ? 200 : 50, 3);
+        }
+    struct pose far = pose_whole(p);
+    far.px_per_unit *= 2;
+    for (int reflect = 0; reflect < 2; reflect++) {
+        far.reflect = reflect;
+        warp_draw(p, &far, SIZE, rgb, mask, NULL);
+        const float *row = mask + SIZE / 2 * SIZE, *grey = rgb + SIZE / 2 * SIZE;
+        assert_true(row[SIZE / 4 + 1] > 0.99F && grey[SIZE / 4 + 1] > 0.7F); /* the strip itself, 3 px wide now */
+        assert_true(row[SIZE / 2] < 0.01F && grey[SIZE / 2] < 0.3F);
+        assert_true(reflect ? row[SIZE / 4 - 2] > 0.99F : row[SIZE / 4 - 2] < 0.01F);
+        assert_true(row[2] < 0.01F && (reflect ? grey[2] < 0.3F : grey[2] > 0.7F)); /* a plain border is smeared */
+    }
+    picture_free(p);
+}
+
 static void test_loader(void **state)
 {
     (void)state;
@@ -338,7 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layouts), cmocka_unit_test(test_provenance),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_split),   cmocka_unit_test(test_samples),         cmocka_unit_test(test_loader),
-        cmocka_unit_test(test_journal), cmocka_unit_test(test_outline_weights),
+        cmocka_unit_test(test_journal), cmocka_unit_test(test_outline_weights), cmocka_unit_test(test_reflection),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }
