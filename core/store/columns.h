@@ -74,6 +74,71 @@
     TEXT(job_id) /* what it is doing, or NULL */ \
     TEXT(info)   /* JSON object */
 
+#define PROJECT_COLUMNS(TEXT, INT, REAL, COUNT) \
+    TEXT(id) \
+    TEXT(tenant) \
+    TEXT(name) \
+    TEXT(settings) /* JSON object, see project.h */ \
+    INT(version)   /* counts changes of name and settings */ \
+    INT(created_ms) \
+    INT(updated_ms) \
+    COUNT(clips, "(SELECT count(*) FROM project_clips c WHERE c.project_id = projects.id)")
+
+#define MASK_COLUMNS(TEXT, INT, REAL, COUNT) \
+    TEXT(project_id) \
+    TEXT(clip_id) \
+    INT(frame) \
+    INT(version) /* 1, 2, 3... of this frame; a deletion is a version too */ \
+    INT(deleted) \
+    TEXT(sha256)  /* of the PNG as it was sent; the bytes are blob masks/<sha256> */ \
+    INT(objects)  /* distinct labels besides 0 */ \
+    TEXT(author) \
+    TEXT(origin) /* "manual", "correction" (there was a pseudo-label), "import" */ \
+    INT(created_ms)
+
+/* A pseudo-label is stale when a keyframe that it came from has changed (2), else when another one stands between them (1). */
+#define LABEL_SAME_CLIP "m.project_id = labels.project_id AND m.clip_id = labels.clip_id"
+#define LABEL_KEY_CHANGED(side) \
+    "(labels." side "_frame >= 0 AND labels." side "_version <> (SELECT coalesce(max(m.version), 0) FROM masks m WHERE " \
+    LABEL_SAME_CLIP " AND m.frame = labels." side "_frame))"
+#define LABEL_STALE \
+    "(CASE WHEN labels.source <> 'pseudo' THEN 0 WHEN " LABEL_KEY_CHANGED("left") " OR " LABEL_KEY_CHANGED("right") \
+    " THEN 2 WHEN EXISTS (SELECT 1 FROM masks m WHERE " LABEL_SAME_CLIP " AND m.frame > labels.left_frame AND" \
+    " (labels.right_frame < 0 OR m.frame < labels.right_frame) AND m.deleted = 0 AND NOT EXISTS (SELECT 1 FROM masks n" \
+    " WHERE n.project_id = m.project_id AND n.clip_id = m.clip_id AND n.frame = m.frame AND n.version > m.version))" \
+    " THEN 1 ELSE 0 END)"
+
+#define LABEL_COLUMNS(TEXT, INT, REAL, COUNT) \
+    TEXT(project_id) \
+    TEXT(clip_id) \
+    INT(frame) \
+    TEXT(source) /* label_source */ \
+    TEXT(state)  /* label_state */ \
+    REAL(confidence) /* 0..1, an estimate of the region similarity with the true mask */ \
+    INT(left_frame)  /* keyframes it came from; -1: none on this side */ \
+    INT(right_frame) \
+    INT(left_version) /* of those keyframes, when it was made */ \
+    INT(right_version) \
+    TEXT(model) \
+    TEXT(model_sha256) \
+    TEXT(flow) \
+    TEXT(sha256)             /* of its mask; NULL without one */ \
+    TEXT(uncertainty_sha256) /* grey PNG, 255 uncertain; or NULL */ \
+    TEXT(job_id) \
+    INT(version) /* counts changes of the row */ \
+    INT(updated_ms) \
+    COUNT(stale, LABEL_STALE)
+
+#define AUDIT_COLUMNS(TEXT, INT, REAL, COUNT) \
+    TEXT(id) \
+    INT(at_ms) \
+    TEXT(actor)   /* who: the API key's id, "" when the service is open; a job writes "job:ID" */ \
+    TEXT(subject) /* "projects/ID" */ \
+    TEXT(action)  /* "keyframe.put", "label.accept", ... */ \
+    TEXT(before_json) /* JSON object or NULL */ \
+    TEXT(after_json) \
+    TEXT(request_id)
+
 /* clang-format on */
 
 #endif

@@ -31,6 +31,9 @@ int event_append(struct db *db, const char *job_id, int64_t seq, const char *typ
 /* `s` as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
 void json_put_string(struct buf *b, const char *s);
 
+/* The lease is held: 0, else ERR_LEASE_LOST or ERR_CANCELED. The job's row is locked until the transaction ends. */
+int lease_check(struct db *db, const struct job_lease *l, struct err *e);
+
 /* Hands a key, or all below a prefix, to the sweep. */
 int gc_add(struct db *db, const char *key, int64_t now_ms, struct err *e);
 

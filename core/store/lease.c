@@ -95,17 +95,21 @@ static int refused(struct db *db, const struct job_lease *l, struct err *e)
                : err_set(e, ERR_LEASE_LOST, "job %s epoch %lld is no longer this worker's", l->id, (long long)l->epoch);
 }
 
+/* A heartbeat is the check: it changes the row, so nobody else can before this transaction ends. */
+int lease_check(struct db *db, const struct job_lease *l, struct err *e)
+{
+    int64_t n = db_run(db, "UPDATE jobs SET beat = beat + 1 WHERE id = ?1 AND epoch = ?2 AND state = 'running'",
+                       DB_ARGS(db_t(l->id), db_i(l->epoch)), e);
+    if (n == 0)
+        n = refused(db, l, e);
+    return n < 0 ? (int)n : 0;
+}
+
 int job_heartbeat(struct store *s, const struct job_lease *l, struct err *e)
 {
     struct tx t;
     int rc = tx_begin(s, true, &t, e);
-    if (rc)
-        return rc;
-    int64_t n = db_run(t.db, "UPDATE jobs SET beat = beat + 1 WHERE id = ?1 AND epoch = ?2 AND state = 'running'",
-                       DB_ARGS(db_t(l->id), db_i(l->epoch)), e);
-    if (n == 0)
-        n = refused(t.db, l, e);
-    return tx_end(&t, n < 0 ? (int)n : 0, e);
+    return rc ? rc : tx_end(&t, lease_check(t.db, l, e), e);
 }
 
 static int progress_locked(struct db *db, const struct job_lease *l, int64_t done, int64_t total, struct err *e)

@@ -3,6 +3,7 @@
 #include "core/store/record.h"
 
 #include "core/store/evalset.h"
+#include "core/store/project.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,26 @@ const struct record record_worker = TABLE(worker);
 #define RECORD struct evalset
 static const struct record_column evalset_columns[] = {EVALSET_COLUMNS(TEXT, INT, REAL, COUNT)};
 const struct record record_evalset = TABLE(evalset);
+#undef RECORD
+
+#define RECORD struct project_record
+static const struct record_column project_columns[] = {PROJECT_COLUMNS(TEXT, INT, REAL, COUNT)};
+const struct record record_project = TABLE(project);
+#undef RECORD
+
+#define RECORD struct mask_record
+static const struct record_column mask_columns[] = {MASK_COLUMNS(TEXT, INT, REAL, COUNT)};
+const struct record record_mask = TABLE(mask);
+#undef RECORD
+
+#define RECORD struct label_record
+static const struct record_column label_columns[] = {LABEL_COLUMNS(TEXT, INT, REAL, COUNT)};
+const struct record record_label = TABLE(label);
+#undef RECORD
+
+#define RECORD struct audit_record
+static const struct record_column audit_columns[] = {AUDIT_COLUMNS(TEXT, INT, REAL, COUNT)};
+const struct record record_audit = TABLE(audit);
 #undef RECORD
 
 static void *member(const struct record *r, size_t i, void *rec)

@@ -23,6 +23,7 @@ struct record { /* one kind of record */
 };
 
 extern const struct record record_job, record_clip, record_event, record_worker, record_evalset;
+extern const struct record record_project, record_mask, record_label, record_audit;
 
 /* Reads the current row, whose first cells are the record's columns in order, into *out (uninitialised before). */
 int record_read(struct db *db, const struct record *r, void *out, struct err *e);
