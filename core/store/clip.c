@@ -20,6 +20,14 @@ void clip_key(const struct clip_record *c, char out[CLIP_KEY_SIZE])
     snprintf(out, CLIP_KEY_SIZE, "clips/%s", c->sha256);
 }
 
+int blob_confirm(struct db *db, struct blobs *b, const char *key, struct err *e)
+{
+    int rc = db->drv->lock(db, key, true, e);
+    if (rc >= 0)
+        rc = blob_exists(b, key, e);
+    return rc > 0 ? 0 : rc < 0 ? rc : err_set(e, ERR_BUSY, "%s was removed while it was stored", key);
+}
+
 /* 0 new, 1 it was there. */
 static int insert_locked(struct db *db, struct blobs *b, const char *sha256, int64_t bytes, const struct clip_record *c,
                          struct clip_record *out, struct err *e)
@@ -27,11 +35,9 @@ static int insert_locked(struct db *db, struct blobs *b, const char *sha256, int
     char id[ID_SIZE], key[CLIP_KEY_SIZE];
     id_new(id);
     snprintf(key, sizeof(key), "clips/%s", sha256);
-    int rc = db->drv->lock(db, key, true, e);
-    if (rc >= 0)
-        rc = blob_exists(b, key, e);
-    if (rc <= 0)
-        return rc ? rc : err_set(e, ERR_BUSY, "the clip was removed while it was stored");
+    int rc = blob_confirm(db, b, key, e);
+    if (rc)
+        return rc;
     const char *tenant = c->tenant ? c->tenant : "";
     int64_t made =
         db_run(db,

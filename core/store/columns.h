@@ -26,7 +26,9 @@
     INT(progress_done) \
     INT(progress_total) /* 0: not known yet */ \
     TEXT(progress_unit) \
-    TEXT(model) \
+    TEXT(model)         /* as it was asked for: "name", "name@version" or "name:alias" */ \
+    TEXT(model_version) /* what that was when the job began (registry_pin); NULL before */ \
+    TEXT(model_sha256)  /* of that version's weights */ \
     TEXT(clip_id) \
     TEXT(project_id) \
     TEXT(params)      /* JSON object */ \

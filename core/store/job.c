@@ -219,6 +219,21 @@ static int check_new(struct store *s, struct db *db, const struct job_new *n, co
     return rc;
 }
 
+/* Why a row was not inserted although its key is new. */
+static int not_inserted(struct db *db, const struct job_new *n, struct err *e)
+{
+    if (n->kind != JOB_train || !n->project_id)
+        return err_set(e, ERR_INTERNAL, "the job was not inserted");
+    int rc =
+        db_row(db, "SELECT id FROM jobs WHERE project_id = ?1 AND kind = 'train' AND state IN ('queued', 'running')",
+               DB_ARGS(db_t(n->project_id)), e);
+    if (rc < 0)
+        return rc;
+    rc = err_set(e, ERR_EXISTS, "job %s trains for this project already", rc == 1 ? db_cell(db, 0) : "that just ended");
+    db_done(db);
+    return rc;
+}
+
 static int insert_job(struct db *db, const struct job_new *n, const char *tenant, struct job *out, struct err *e)
 {
     char id[ID_SIZE];
@@ -265,7 +280,7 @@ static int create_locked(struct store *s, struct db *db, const struct job_new *n
         rc = replay(db, n, tenant, out, e);
         rc = rc == 1 ? 2 : rc;
     }
-    return rc == 0 ? err_set(e, ERR_INTERNAL, "the job was not inserted") : rc;
+    return rc == 0 ? not_inserted(db, n, e) : rc;
 }
 
 int job_create(struct store *s, const struct job_new *n, struct job *out, bool *existed, struct err *e)

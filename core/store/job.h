@@ -43,6 +43,11 @@ int blob_referenced(struct db *db, const char *key, struct err *e);
 
 /* Takes back a queued removal of a blob that is to be stored: 1 a record has it already, 0 it must be put, < 0. */
 int blob_reserve(struct store *s, const char *key, struct err *e);
+/* First thing in the transaction that inserts the record: locks the key until it ends. ERR_BUSY: a sweep was faster. */
+int blob_confirm(struct db *db, struct blobs *b, const char *key, struct err *e);
+
+/* Appends an event of that type to a leased job; heartbeats too. */
+int job_event_locked(struct db *db, const struct job_lease *l, const char *type, const char *data, struct err *e);
 
 /* ",a,b," of the names whose bits are set (all for 0), for `?1 LIKE '%,' || column || ',%'`. */
 void kind_set(unsigned wanted, struct buf *out);

@@ -136,7 +136,7 @@ int job_progress(struct store *s, const struct job_lease *l, int64_t done, int64
     return rc ? rc : tx_end(&t, progress_locked(t.db, l, done, total, e), e);
 }
 
-static int log_locked(struct db *db, const struct job_lease *l, const char *data, struct err *e)
+int job_event_locked(struct db *db, const struct job_lease *l, const char *type, const char *data, struct err *e)
 {
     int rc = db_row(db,
                     "UPDATE jobs SET beat = beat + 1, event_seq = event_seq + 1"
@@ -146,14 +146,14 @@ static int log_locked(struct db *db, const struct job_lease *l, const char *data
         return rc < 0 ? rc : refused(db, l, e);
     int64_t seq = db_cell_int(db, 0);
     db_done(db);
-    return event_append(db, l->id, seq, "log", data, clock_wall_ms(), e);
+    return event_append(db, l->id, seq, type, data, clock_wall_ms(), e);
 }
 
 int job_log(struct store *s, const struct job_lease *l, const char *data_json, struct err *e)
 {
     struct tx t;
     int rc = tx_begin(s, true, &t, e);
-    return rc ? rc : tx_end(&t, log_locked(t.db, l, data_json, e), e);
+    return rc ? rc : tx_end(&t, job_event_locked(t.db, l, "log", data_json, e), e);
 }
 
 /* One move of a leased job in one transaction. */

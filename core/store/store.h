@@ -150,7 +150,7 @@ struct job_new {    /* strings are borrowed; NULL means none */
 
 /* Queues a job. The same idempotency key with the same hash gives the job that exists (*existed = true, may be NULL).
  * ERR_CONFLICT: the key came with another hash. ERR_BUSY: the queue is full (the message says whose). ERR_NOTFOUND: no
- * such clip. */
+ * such clip. ERR_EXISTS: a train job, and one of its project waits or runs (the message names it). */
 int job_create(struct store *s, const struct job_new *n, struct job *out, bool *existed, struct err *e);
 /* The job of an idempotency key: 1 found (check request_hash yourself), 0 none. */
 int job_by_key(struct store *s, const char *tenant, const char *key, struct job *out, struct err *e);

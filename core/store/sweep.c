@@ -81,15 +81,28 @@ static int evalset_refers(struct db *db, const char *key, struct err *e)
     return rc;
 }
 
+static int model_refers(struct db *db, const char *key, struct err *e)
+{
+    int rc =
+        db_row(db, "SELECT 1 FROM model_versions WHERE sha256 = ?1 LIMIT 1", DB_ARGS(db_t(key + strlen("models/"))), e);
+    db_done(db);
+    return rc;
+}
+
+static int snapshot_refers(struct db *db, const char *key, struct err *e)
+{
+    int rc = db_row(db, "SELECT 1 FROM snapshots WHERE manifest_key = ?1 LIMIT 1", DB_ARGS(db_t(key)), e);
+    db_done(db);
+    return rc;
+}
+
 static const struct owner {
     const char *prefix;
     int (*refers)(struct db *db, const char *key, struct err *e);
     bool by_content; /* the key may come back */
 } owners[] = {
-    {"jobs/", job_refers, false},
-    {"clips/", clip_refers, true},
-    {"masks/", mask_refers, true},
-    {"datasets/", evalset_refers, true},
+    {"jobs/", job_refers, false},        {"clips/", clip_refers, true},   {"masks/", mask_refers, true},
+    {"datasets/", evalset_refers, true}, {"models/", model_refers, true}, {"snapshots/", snapshot_refers, true},
 };
 
 static const struct owner *owner_of(const char *key)

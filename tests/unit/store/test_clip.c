@@ -188,7 +188,7 @@ static void test_deep_is_careful(void **state)
 {
     (void)state;
     put_text(b, "clips/0123", "no record");
-    put_text(b, "models/m/1/model.safetensors", "not the sweep's business");
+    put_text(b, "baselines/all/main/1.json", "not the sweep's business");
     put_text(b, "masks/4567", "no record");
     struct store_sweep got;
     OK(store_sweep(s, b, true, 60000, &got, &err));
