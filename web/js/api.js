@@ -28,8 +28,8 @@ async function problemOf(response) {
   }
 }
 
-export async function request(method, path, { body, headers = {}, raw = false, signal } = {}) {
-  const init = { method, headers: { Accept: "application/json", ...authHeaders(), ...headers }, signal };
+export async function request(method, path, { body, headers = {}, raw = false, signal, cache } = {}) {
+  const init = { method, headers: { Accept: "application/json", ...authHeaders(), ...headers }, signal, cache };
   if (body instanceof Blob || body instanceof FormData || typeof body === "string") init.body = body;
   else if (body !== undefined) {
     init.body = JSON.stringify(body);
@@ -143,4 +143,16 @@ export async function download(path, name) {
   a.download = name;
   a.click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
+/* Every item of a list, page after page. */
+export async function getAll(path) {
+  const items = [];
+  for (let cursor = ""; cursor !== null;) {
+    const query = cursor ? `${path.includes("?") ? "&" : "?"}cursor=${encodeURIComponent(cursor)}` : "";
+    const page = await get(path + query);
+    items.push(...(Array.isArray(page) ? page : page.items));
+    cursor = page.next_cursor || null;
+  }
+  return items;
 }

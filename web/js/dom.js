@@ -13,9 +13,9 @@ export function h(tag, props = {}, ...children) {
   return el;
 }
 
-export function toast(message) {
+export function toast(message, kind = "bad") {
   const box = document.getElementById("toasts");
-  const el = h("div", { class: "toast" }, String(message));
+  const el = h("div", { class: `toast ${kind}` }, String(message));
   box.append(el);
   setTimeout(() => el.remove(), 8000);
 }
@@ -35,6 +35,10 @@ export function formatSeconds(s) {
 
 export function formatTime(rfc3339) {
   return rfc3339 ? new Date(rfc3339).toLocaleTimeString() : "";
+}
+
+export function formatDay(rfc3339) {
+  return rfc3339 ? new Date(rfc3339).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : "";
 }
 
 /* True when a keyboard event belongs to a control that types or slides by itself. */

@@ -1,7 +1,8 @@
 /* A table of jobs that keeps itself fresh while it is visible. */
 
 import { get, isFinal, post } from "./api.js";
-import { formatSeconds, formatTime, h } from "./dom.js";
+import { formatTime, h } from "./dom.js";
+import { progressText } from "./jobline.js";
 
 export function jobTable({ limit }) {
   const body = h("tbody");
@@ -11,16 +12,12 @@ export function jobTable({ limit }) {
   let timer = 0;
 
   function row(j) {
-    const { done = 0, total = 0, unit = "" } = j.progress || {};
-    let text = total ? `${done} / ${total} ${unit}` : "";
-    if (j.state === "queued" && j.queue_position) text = `number ${j.queue_position} in the queue`;
-    if (j.state === "running" && j.eta_s) text += `, ${formatSeconds(j.eta_s)} left`;
     const cancel = !isFinal(j.state) && h("button", { type: "button", "aria-label": `Cancel job ${j.id}`, onclick: () => post(`/v1/jobs/${j.id}/cancel`).then(refresh) }, "Cancel");
     return h("tr", {},
       h("td", {}, h("a", { href: `#/jobs/${j.id}`, class: "mono" }, j.id.slice(-8))),
       h("td", {}, j.kind),
       h("td", {}, h("span", { class: `state ${j.state}` }, j.state)),
-      h("td", {}, j.error ? h("span", { class: "error" }, j.error.detail || j.error.code) : text),
+      h("td", {}, h("span", { class: j.error ? "error" : "" }, progressText(j))),
       h("td", { class: "hide-narrow" }, formatTime(j.started_at || j.created_at)),
       h("td", {}, cancel || ""));
   }

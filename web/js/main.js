@@ -4,10 +4,16 @@ import { get } from "./api.js";
 import { h, toast } from "./dom.js";
 import { home } from "./views/home.js";
 import { job } from "./views/job.js";
+import { editor } from "./views/editor.js";
+import { project } from "./views/project.js";
+import { projects } from "./views/projects.js";
 import { queue } from "./views/queue.js";
 
 const routes = [
-  { pattern: /^\/$/, view: home, nav: "Saliency" },
+  { pattern: /^\/$/, view: home, nav: "Start" },
+  { pattern: /^\/projects$/, view: projects, nav: "Projects", href: "/projects" },
+  { pattern: /^\/projects\/([a-z0-9]+)$/, view: project },
+  { pattern: /^\/projects\/([a-z0-9]+)\/clips\/([a-z0-9]+)(?:\/(\d+))?$/, view: editor },
   { pattern: /^\/queue$/, view: queue, nav: "Queue", href: "/queue" },
   { pattern: /^\/jobs\/([a-z0-9]+)$/, view: job },
 ];
@@ -42,7 +48,7 @@ function drawNav(path) {
   const nav = document.getElementById("nav");
   nav.replaceChildren(...routes.filter((r) => r.nav).map((r) => {
     const a = h("a", { href: `#${r.href || "/"}` }, r.nav);
-    if (r.pattern.test(path)) a.setAttribute("aria-current", "page");
+    if (r.pattern.test(path) || (r.href && path.startsWith(`${r.href}/`))) a.setAttribute("aria-current", "page");
     return a;
   }));
 }

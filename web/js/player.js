@@ -4,9 +4,10 @@
  */
 
 import { bitmap } from "./api.js";
+import { Cache, prefetch } from "./cache.js";
 
 export const MODES = ["overlay", "heat", "cut-out", "map", "frame"];
-const CACHE = 90, AHEAD = 12, PARALLEL = 4;
+const CACHE = 90, AHEAD = 12;
 
 /* Black, violet, red, orange, pale yellow: monotone in lightness, so it also reads in greyscale. */
 const HEAT = ramp([[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]]);
@@ -28,7 +29,7 @@ export class Player {
     this.context = canvas.getContext("2d");
     this.layer = new OffscreenCanvas(width, height);
     this.layerContext = this.layer.getContext("2d", { willReadFrequently: true });
-    this.cache = new Map(); /* n -> {frame, map, pending} */
+    this.cache = new Cache(CACHE, (n) => this.load(n), ({ frame, map }) => { frame.close(); map.close(); });
     this.available = 0;     /* maps written so far */
     this.current = 0;
     this.mode = "overlay";
@@ -44,29 +45,14 @@ export class Player {
   }
 
   async load(n) {
-    let entry = this.cache.get(n);
-    if (entry) {
-      this.cache.delete(n);
-      this.cache.set(n, entry);
-      return entry.pending;
-    }
-    entry = {};
-    this.cache.set(n, entry);
-    entry.pending = Promise.all([bitmap(this.frameUrl(n), this.abort.signal), bitmap(this.mapUrl(n), this.abort.signal)])
-      .then(([frame, map]) => ({ frame, map }))
-      .catch((e) => { this.cache.delete(n); throw e; });
-    while (this.cache.size > CACHE) {
-      const [oldest, old] = this.cache.entries().next().value;
-      this.cache.delete(oldest);
-      old.pending.then(({ frame, map }) => { frame.close(); map.close(); }, () => {});
-    }
-    return entry.pending;
+    const { signal } = this.abort;
+    const [frame, map] = await Promise.all([bitmap(this.frameUrl(n), signal), bitmap(this.mapUrl(n), signal)]);
+    return { frame, map };
   }
 
   prefetch() {
-    let started = 0;
-    for (let n = this.current + 1; n <= this.current + AHEAD && n < this.available && started < PARALLEL; n++)
-      if (!this.cache.has(n)) { started++; this.load(n).then(() => this.prefetch(), () => {}); }
+    const next = Array.from({ length: Math.max(0, Math.min(AHEAD, this.available - 1 - this.current)) }, (_, i) => this.current + 1 + i);
+    prefetch(this.cache, next);
   }
 
   async seek(n) {
@@ -75,7 +61,7 @@ export class Player {
     const wanted = this.current;
     const slow = setTimeout(() => this.onWait(true), 150);
     try {
-      const pair = await this.load(wanted);
+      const pair = await this.cache.get(wanted);
       if (wanted === this.current) { this.shown = pair; this.draw(); this.onFrame(wanted); }
     } finally {
       clearTimeout(slow);
@@ -141,7 +127,6 @@ export class Player {
   close() {
     this.playing = false;
     this.abort.abort();
-    for (const { pending } of this.cache.values()) pending.then(({ frame, map }) => { frame.close(); map.close(); }, () => {});
     this.cache.clear();
   }
 }

@@ -1,7 +1,8 @@
 /* One job: progress while it runs, the result as soon as its first map is written. */
 
-import { download, follow, get, isFinal, post } from "../api.js";
-import { formatSeconds, h, isTyping, toast } from "../dom.js";
+import { download, get, isFinal, post } from "../api.js";
+import { h, isTyping, toast } from "../dom.js";
+import { progressText, watchJob } from "../jobline.js";
 import { MODES, Player } from "../player.js";
 
 export async function job(root, [id]) {
@@ -18,7 +19,7 @@ export async function job(root, [id]) {
   root.append(files);
 
   function show() {
-    const { done = 0, total = 0, unit = "frames" } = j.progress || {};
+    const { done = 0, total = 0 } = j.progress || {};
     state.textContent = j.state;
     state.className = `state ${j.state}`;
     bar.hidden = isFinal(j.state);
@@ -26,9 +27,7 @@ export async function job(root, [id]) {
     else bar.removeAttribute("value");
     cancel.hidden = isFinal(j.state);
     line.className = j.error ? "error" : "dim";
-    if (j.error) line.textContent = j.error.detail || j.error.code;
-    else if (j.state === "queued") line.textContent = j.queue_position ? `Waiting, number ${j.queue_position} in the queue` : "Waiting";
-    else line.textContent = `${done}${total ? ` of ${total}` : ""} ${unit}${j.eta_s && j.state === "running" ? `, about ${formatSeconds(j.eta_s)} left` : ""}${j.model ? ` · ${j.model}` : ""}`;
+    line.textContent = progressText(j) + (j.model && !j.error ? ` · ${j.model}` : "");
     if (viewer && (j.state === "running" || j.state === "succeeded")) viewer.available(done);
     if (j.state === "succeeded" && j.kind === "saliency" && !files.childElementCount) {
       files.append(save("Maps (zip)", `/v1/jobs/${id}/maps.zip`, `${id}-maps.zip`));
@@ -36,14 +35,7 @@ export async function job(root, [id]) {
     }
   }
   show();
-  const stop = isFinal(j.state) ? () => {} : follow(id, (type, data) => {
-    if (type === "gone") { line.textContent = "This job was removed."; return; }
-    if (type === "progress") j.progress = data.progress || data;
-    if (type === "progress" && data.eta_s !== undefined) j.eta_s = data.eta_s;
-    if (type === "state") j = { ...j, ...data };
-    if (type === "state" || type === "progress") show();
-    if (type === "state" && isFinal(j.state)) get(`/v1/jobs/${id}`).then((full) => { j = full; show(); }, () => {});
-  });
+  const stop = watchJob(j, (now) => { j = now; show(); }, (type) => { if (type === "gone") line.textContent = "This job was removed."; });
   return () => { stop(); viewer?.close(); };
 }
 
