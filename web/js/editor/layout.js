@@ -47,6 +47,7 @@ export function buildLayout({ project, clip, run, timeline, exporter, jobElement
     at.panel = group("Review", at.left, h("div", { class: "pairs" }, b("accept"), b("reject"), b("correct"), b("next-worst")),
       h("div", { class: "row bulk" }, at.acceptAll, h("span", {}, at.above, " %"), at.acceptCount)),
     group("This frame", at.label, h("div", { class: "pairs" }, b("nothing"), b("remove", { text: "Remove key" }), b("copy", { class: "wide" }))));
+  at.panel.classList.add("review");
   at.element = h("div", { class: "editor" }, bar, h("div", { class: "ed-guide" }, at.guide, jobElement), tools, stage, time, side);
   return at;
 }

@@ -469,6 +469,7 @@ class Editor {
     const above = open.filter((n) => (this.session.labels.get(n).confidence ?? 0) >= threshold && !this.session.labels.get(n).stale).length;
     const here = this.session.labels.get(this.current);
     this.at.review.setAttribute("aria-pressed", String(this.reviewing));
+    this.at.element.classList.toggle("reviewing", this.reviewing);
     this.at.left.textContent = pseudo.length ? `${open.length} of ${pseudo.length} labels to review` : "No labels yet: paint, then propagate.";
     this.at.acceptAll.disabled = above === 0;
     this.at.acceptCount.textContent = `${above} ${above === 1 ? "label" : "labels"} at ${percent(threshold)} or more`;
