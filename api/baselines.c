@@ -5,6 +5,7 @@
 #include "api/baselines.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,10 @@
 #include "api/route.h"
 #include "api/upload.h"
 #include "core/base/hash.h"
+#include "core/metric/metric.h"
+#include "core/task/evaluate.h"
 
-enum { NAME_MAX_BYTES = 64, HISTORY_MAX = 200, OWNER_SIZE = 17 };
+enum { HISTORY_MAX = 200, TREND_METRICS_MAX = 6, OWNER_SIZE = 17 };
 #define DOCUMENT_BYTES_MAX ((size_t)16 << 20)
 
 static const char *const no_params[] = {NULL};
@@ -71,17 +74,14 @@ const struct body_ops body_document = {
 /* baselines/OWNER/NAME/; name NULL: baselines/OWNER/. */
 static int make_prefix(const struct http_request *req, const char *name, char out[BLOB_KEY_MAX], struct err *e)
 {
-    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     const char *tenant = request_tenant(req);
     char owner[SHA256_HEX_SIZE] = "all";
     if (tenant[0]) {
         sha256_hex(tenant, strlen(tenant), owner);
         owner[OWNER_SIZE - 1] = '\0';
     }
-    size_t n = name ? strlen(name) : 0;
-    if (name && (n == 0 || n > NAME_MAX_BYTES || name[0] == '.' || strspn(name, legal) != n))
-        return err_set(e, ERR_INVALID, "a baseline's name has 1 to %d letters, digits, '.', '_' or '-'",
-                       NAME_MAX_BYTES);
+    if (name && lookup_name(name, "a baseline's", e) < 0)
+        return ERR_INVALID;
     snprintf(out, BLOB_KEY_MAX, name ? "baselines/%s/%s/" : "baselines/%s/", owner, name);
     return 0;
 }
@@ -238,20 +238,25 @@ static int add_history(struct http_request *req, const char *name, const struct 
 }
 
 /* Oldest first, as a plot is drawn; the newest HISTORY_MAX. */
+static int load_history(struct http_request *req, const char *name, json_t *items, struct err *e)
+{
+    struct versions l = {0};
+    int rc = list_versions(req, name, &l, e);
+    for (size_t i = l.n > HISTORY_MAX ? l.n - HISTORY_MAX : 0; rc == 0 && i < l.n; i++)
+        rc = add_history(req, name, &l.v[i], items, e);
+    versions_free(&l);
+    return rc;
+}
+
 int route_get_baseline_history(struct http_request *req, struct http_response *resp, struct err *e)
 {
-    const char *name = http_path_param(req, "name");
-    struct versions l = {0};
     json_t *items = json_array();
     int rc = params_check(req, no_params, e);
     if (rc == 0)
-        rc = list_versions(req, name, &l, e);
-    for (size_t i = l.n > HISTORY_MAX ? l.n - HISTORY_MAX : 0; rc == 0 && i < l.n; i++)
-        rc = add_history(req, name, &l.v[i], items, e);
+        rc = load_history(req, http_path_param(req, "name"), items, e);
     if (rc == 0)
         rc = json_response(resp, 200, json_pack("{s:O, s:n}", "items", items, "next_cursor"), e);
     json_decref(items);
-    versions_free(&l);
     return rc;
 }
 
@@ -282,5 +287,85 @@ int route_list_baselines(struct http_request *req, struct http_response *resp, s
         rc = json_response(resp, 200, json_pack("{s:O, s:n}", "items", items, "next_cursor"), e);
     json_decref(items);
     versions_free(&l);
+    return rc;
+}
+
+/* ---- plots ---------------------------------------------------------------------------------------------------------------- */
+
+int route_get_baseline_curves(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    struct buf b = BUF_INIT, svg = BUF_INIT;
+    int rc = params_check(req, no_params, e);
+    if (rc == 0)
+        rc = baseline_load(req, http_path_param(req, "name"), &b, e);
+    if (rc == 0 && (rc = evaluate_plot_report(b.data, b.len, &svg, e)) == ERR_INVALID)
+        rc = problem_set(resp, e, 404, "no_curves", "this baseline was stored without its curves");
+    if (rc == 0)
+        rc = http_set_buf(resp, "image/svg+xml", &svg, e);
+    if (rc == 0)
+        resp->status = 200;
+    buf_free(&b);
+    buf_free(&svg);
+    return rc;
+}
+
+struct trend {
+    char metrics[TREND_METRICS_MAX][32];
+    size_t n;
+    double value[TREND_METRICS_MAX][HISTORY_MAX];
+};
+
+static int trend_metrics(const char *list, struct trend *t, struct err *e)
+{
+    for (const char *p = list;; p++) {
+        size_t n = strcspn(p, ",");
+        if (metric_find(p, n) < 0)
+            return err_set(e, ERR_INVALID, "'%.*s' is not a metric", (int)(n < 60 ? n : 60), p);
+        if (t->n == TREND_METRICS_MAX)
+            return err_set(e, ERR_INVALID, "at most %d metrics fit a plot", TREND_METRICS_MAX);
+        snprintf(t->metrics[t->n++], sizeof(t->metrics[0]), "%.*s", (int)n, p);
+        p += n;
+        if (!*p)
+            return 0;
+    }
+}
+
+static int plot_trend(const struct trend *t, const json_t *items, struct buf *svg, struct err *e)
+{
+    struct evaluate_trend lines[TREND_METRICS_MAX];
+    size_t n = json_array_size(items);
+    for (size_t k = 0; k < t->n; k++)
+        lines[k] = (struct evaluate_trend){t->metrics[k], t->value[k], n};
+    const char *from = json_string_value(json_object_get(json_array_get(items, 0), "created_at"));
+    const char *to = n > 1 ? json_string_value(json_object_get(json_array_get(items, n - 1), "created_at")) : "";
+    return evaluate_plot_trend(lines, t->n, from ? from : "", to ? to : "", svg, e);
+}
+
+int route_get_baseline_trend(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    static const char *const names[] = {"metrics", NULL};
+    const char *list = param_get(req, "metrics");
+    json_t *items = json_array();
+    struct buf svg = BUF_INIT;
+    struct trend *t = calloc(1, sizeof(*t));
+    int rc = items && t ? params_check(req, names, e) : err_set(e, ERR_NOMEM, "no memory for the plot");
+    if (rc == 0)
+        rc = trend_metrics(list ? list : "s_measure,max_f,weighted_f,mae", t, e);
+    if (rc == 0)
+        rc = load_history(req, http_path_param(req, "name"), items, e);
+    for (size_t i = 0; rc == 0 && i < json_array_size(items); i++)
+        for (size_t k = 0; k < t->n; k++) {
+            const json_t *v = json_object_get(json_object_get(json_array_get(items, i), "overall"), t->metrics[k]);
+            t->value[k][i] = json_is_number(v) ? json_number_value(v) : NAN;
+        }
+    if (rc == 0)
+        rc = plot_trend(t, items, &svg, e);
+    if (rc == 0)
+        rc = http_set_buf(resp, "image/svg+xml", &svg, e);
+    if (rc == 0)
+        resp->status = 200;
+    json_decref(items);
+    free(t);
+    buf_free(&svg);
     return rc;
 }

@@ -51,6 +51,8 @@ static json_t *outputs_json(const struct job *j)
         else
             json_object_del(out, "overlay");
     }
+    if (strcmp(j->kind, "eval") == 0)
+        json_object_set_new(out, "report", json_sprintf("/v1/jobs/%s/report", j->id));
     return out;
 }
 

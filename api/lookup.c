@@ -7,6 +7,7 @@
 #include "api/context.h"
 #include "api/problem.h"
 #include "core/base/clock.h"
+#include "core/net/model.h"
 
 const char *request_tenant(const struct http_request *req)
 {
@@ -60,6 +61,27 @@ int lookup_clip(struct http_request *req, const char *id, struct clip_record *ou
         rc = ERR_NOTFOUND;
     }
     return rc == ERR_NOTFOUND ? err_set(e, rc, "no such clip") : rc;
+}
+
+#define NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+int lookup_model(const struct http_request *req, const char *name, struct http_response *resp, struct err *e)
+{
+    char path[FS_PATH_MAX];
+    struct err why = {0};
+    bool sane = name[0] && name[0] != '.' && strspn(name, NAME_LETTERS "@") == strlen(name) && !strstr(name, "..");
+    if (sane && model_find(name, req->api->cfg.models_dir, path, &why) == 0 && strcmp(path, name) != 0)
+        return 0;
+    return problem_set(resp, e, 422, "no_such_model", "there is no model '%.80s'", name);
+}
+
+int lookup_name(const char *name, const char *what, struct err *e)
+{
+    enum { NAME_MAX_BYTES = 64 };
+    size_t n = strlen(name);
+    if (n == 0 || n > NAME_MAX_BYTES || name[0] == '.' || strspn(name, NAME_LETTERS) != n)
+        return err_set(e, ERR_INVALID, "%s name has 1 to %d letters, digits, '.', '_' or '-'", what, NAME_MAX_BYTES);
+    return 0;
 }
 
 int lookup_frame(const struct http_request *req, int64_t *out, struct err *e)

@@ -26,18 +26,6 @@ struct saliency_params {
     bool overlay;
 };
 
-/* A model is named, never given as a path: name[@version] of letters, digits, '.', '_' and '-'. */
-static int check_model(const struct http_request *req, const char *name, struct http_response *resp, struct err *e)
-{
-    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@";
-    char path[FS_PATH_MAX];
-    struct err why = {0};
-    bool sane = name[0] && name[0] != '.' && strspn(name, legal) == strlen(name) && !strstr(name, "..");
-    if (sane && model_find(name, req->api->cfg.models_dir, path, &why) == 0 && strcmp(path, name) != 0)
-        return 0;
-    return problem_set(resp, e, 422, "no_such_model", "there is no model '%.80s'", name);
-}
-
 static int check_webhook(const char *url, struct err *e)
 {
     if (!url)
@@ -63,7 +51,7 @@ static int read_params(const struct http_request *req, struct saliency_params *p
         rc = param_bool(req, "overlay", &p->overlay, e);
     if (rc == 0)
         rc = check_webhook(p->webhook_url, e);
-    return rc == 0 ? check_model(req, p->model, resp, e) : rc;
+    return rc == 0 ? lookup_model(req, p->model, resp, e) : rc;
 }
 
 static int queue_job(struct http_request *req, const struct saliency_params *p, const struct clip_record *clip,

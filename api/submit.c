@@ -172,17 +172,21 @@ const char *submit_waited(const struct http_request *req)
 
 int submit_wait(struct http_request *req, const char *job_id, struct err *e)
 {
+    return submit_wait_for(req, job_id, negotiate_wait(http_header(req, "Prefer")), e);
+}
+
+int submit_wait_for(struct http_request *req, const char *job_id, int seconds, struct err *e)
+{
     struct wait *w = req->later;
     if (w)
         return watch_is_done(w->watcher) ? 0 : HTTP_LATER;
-    int seconds = negotiate_wait(http_header(req, "Prefer"));
     if (seconds == 0)
         return 0;
     w = calloc(1, sizeof(*w));
     if (!w)
         return err_set(e, ERR_NOMEM, "no memory to wait for a job");
     memcpy(w->job_id, job_id, strnlen(job_id, ID_SIZE - 1));
-    int64_t deadline = clock_mono_ms() + seconds * 1000;
+    int64_t deadline = clock_mono_ms() + (int64_t)seconds * 1000;
     if (watch_final(req->api->watch, req, w->job_id, deadline, &w->watcher, e) < 0) {
         free(w);
         return 0; /* too many wait: the client is answered at once, as without the preference */

@@ -19,6 +19,8 @@ int submit_accepted(struct http_request *req, const struct job *j, struct http_r
 /* Honours "Prefer: wait". HTTP_LATER: the request is run again when the job has ended or the time is over; 0: do not wait (any
  * more). Call it on every run; req->later belongs to it. */
 int submit_wait(struct http_request *req, const char *job_id, struct err *e);
+/* The same for at most so long, whatever the client prefers. */
+int submit_wait_for(struct http_request *req, const char *job_id, int seconds, struct err *e);
 /* Id of the job that a request which waited is about; NULL on its first run. */
 const char *submit_waited(const struct http_request *req);
 

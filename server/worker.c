@@ -85,6 +85,17 @@ void run_progress(void *run, int64_t done, int64_t total)
     take_verdict(r, job_progress(r->store, &r->lease, done, total > 0 ? total : r->job->progress_total, NULL));
 }
 
+int run_blob_open(struct run *r, const char *key, struct run_input *in, struct err *e)
+{
+    *in = (struct run_input){0};
+    int rc = blob_local_path(r->blobs, key, in->path, e);
+    if (rc != 0)
+        return rc < 0 ? rc : blob_exists(r->blobs, key, e) == 0 ? err_set(e, ERR_NOTFOUND, "%s is gone", key) : 0;
+    rc = blobs_temp(r->blobs, in->path, e);
+    in->copy = rc == 0;
+    return rc == 0 ? blob_get_file(r->blobs, key, in->path, e) : rc;
+}
+
 int run_input_open(struct run *r, const char *clip_id, struct run_input *in, struct err *e)
 {
     struct clip_record clip = {0};
@@ -95,12 +106,7 @@ int run_input_open(struct run *r, const char *clip_id, struct run_input *in, str
         return rc;
     clip_key(&clip, key);
     clip_record_fini(&clip);
-    rc = blob_local_path(r->blobs, key, in->path, e);
-    if (rc != 0)
-        return rc < 0 ? rc : 0;
-    rc = blobs_temp(r->blobs, in->path, e);
-    in->copy = rc == 0;
-    return rc == 0 ? blob_get_file(r->blobs, key, in->path, e) : rc;
+    return run_blob_open(r, key, in, e);
 }
 
 void run_input_done(struct run_input *in)

@@ -42,17 +42,18 @@ struct run {
 /* Makes the results. On 0, *outputs is the JSON object that describes them (malloc'd). */
 typedef int run_fn(struct run *r, char **outputs, struct err *e);
 
-run_fn run_saliency;
+run_fn run_saliency, run_eval;
 
 /* True when the attempt must stop; poll it at every frame or step. */
 bool run_stopped(void *run);
 /* Tells how far the job is, at most some times a second. Usable as a progress callback. */
 void run_progress(void *run, int64_t done, int64_t total);
-/* The clip's file: the blob itself or a private copy, removed by run_input_done. */
+/* A blob's or a stored clip's file: the blob itself or a private copy, removed by run_input_done. */
 struct run_input {
     char path[FS_PATH_MAX];
     bool copy;
 };
+int run_blob_open(struct run *r, const char *key, struct run_input *in, struct err *e);
 int run_input_open(struct run *r, const char *clip_id, struct run_input *in, struct err *e);
 void run_input_done(struct run_input *in);
 /* The model of that name ("name" or "name@version"), kept open for the next job. Borrowed. */

@@ -101,6 +101,17 @@ int fs_write_atomic(const char *path, const void *data, size_t len, struct err *
     return sync_parent(path) ? err_errno(e, "writing %s", path) : 0;
 }
 
+int fs_write(const char *path, const void *data, size_t len, struct err *e)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return err_errno(e, "%s", path);
+    int rc = write_all(fd, data, len) ? err_errno(e, "writing %s", path) : 0;
+    if (close(fd) && rc == 0)
+        rc = err_errno(e, "writing %s", path);
+    return rc;
+}
+
 int fs_mkdirs(const char *path, struct err *e)
 {
     char p[FS_PATH_MAX];

@@ -64,7 +64,7 @@ static void remove_stale_temps(const struct disk *d)
         struct stat st;
         if (fs_join(path, d->temp, l.names[i], NULL) == 0 && stat(path, &st) == 0 &&
             clock_wall_ms() / 1000 - st.st_mtime > TEMP_STALE_S)
-            unlink(path);
+            fs_remove_tree(path, NULL);
     }
     fs_list_free(&l);
 }

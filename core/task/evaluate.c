@@ -455,6 +455,8 @@ int evaluate_run(const struct evaluate_opts *o, struct evaluation **out, struct 
     if (!ev)
         return err_set(e, ERR_NOMEM, "no memory");
     ev->per_frame = o->per_frame;
+    ev->model = o->model ? strdup(o->model) : NULL;
+    ev->data = o->data ? strdup(o->data) : NULL;
     ev->resamples = o->resamples ? o->resamples : RESAMPLES_DEFAULT;
     ev->seed = o->seed ? o->seed : 1;
     struct run r = {.ev = ev};
@@ -493,6 +495,8 @@ void evaluation_free(struct evaluation *ev)
     free(ev->blocks);
     free(ev->gates);
     free(ev->worst);
+    free(ev->model);
+    free(ev->data);
     for (size_t i = 0; i < ev->n_notes; i++)
         free(ev->notes[i]);
     free(ev);

@@ -36,6 +36,7 @@ struct evaluate_opts {
     const char *baseline; /* an earlier result as JSON, or NULL */
     size_t baseline_len;
     const char *baseline_name; /* for messages */
+    const char *model, *data;  /* what was measured on what, for the reports; or NULL */
     bool per_frame;            /* report every frame */
     int worst;                 /* how many worst frames to list; 0: 10, negative: none */
     int resamples;             /* of the bootstrap; 0: 1000 */
@@ -63,6 +64,24 @@ int evaluation_json(const struct evaluation *ev, struct buf *out, struct err *e)
 int evaluation_markdown(const struct evaluation *ev, struct buf *out, struct err *e); /* fits a pull-request comment */
 int evaluation_junit(const struct evaluation *ev, struct buf *out, struct err *e);
 int evaluation_svg(const struct evaluation *ev, struct buf *out, struct err *e); /* PR and F curves */
+
+/* The curves of an earlier JSON report as evaluation_svg draws them. ERR_INVALID: it has none. */
+int evaluate_plot_report(const char *report, size_t len, struct buf *out, struct err *e);
+/* Values over time as SVG, a line for each metric (NaN leaves a gap); from and to stand below its ends. */
+struct evaluate_trend {
+    const char *metric; /* a metric's name */
+    const double *value;
+    size_t n;
+};
+int evaluate_plot_trend(const struct evaluate_trend *t, size_t n, const char *from, const char *to, struct buf *out,
+                        struct err *e);
+
+/* The reports by name ("json", "md", "junit", "svg"), with their media types and file names; ends with name == NULL. */
+struct evaluate_report {
+    const char *name, *type, *file;
+    int (*make)(const struct evaluation *ev, struct buf *out, struct err *e);
+};
+extern const struct evaluate_report evaluate_reports[];
 
 /* The choices by name, ending with name == NULL, for option tables and documentation. */
 struct evaluate_choice_info {

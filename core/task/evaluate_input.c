@@ -11,11 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "core/base/fs.h"
 #include "core/media/image.h"
 #include "core/media/unzip.h"
+#include "core/task/layout.h"
 
 enum { DEPTH_MAX = 12, FILES_MAX = 2000000, NAMES_SHOWN = 5 };
 #define FILE_BYTES_MAX ((size_t)256 << 20)
@@ -51,15 +51,6 @@ struct eval_input {
 
 /* ---- listing ---------------------------------------------------------------------------------------------------------- */
 
-static bool has_extension(const char *path, const char *const *list)
-{
-    const char *dot = strrchr(path, '.');
-    for (; dot && *list; list++)
-        if (strcasecmp(dot + 1, *list) == 0)
-            return true;
-    return false;
-}
-
 static void free_file(struct file *f)
 {
     free(f->path);
@@ -67,23 +58,13 @@ static void free_file(struct file *f)
     free(f->stem);
 }
 
-/* Files of the operating system's own, hidden ones, and macOS resource forks. */
-static bool is_litter(const char *path)
-{
-    if (strncmp(path, "__MACOSX/", 9) == 0 || strstr(path, "/__MACOSX/"))
-        return true;
-    return path[0] == '.' || strstr(path, "/.") != NULL;
-}
-
 static int add_file(struct side *s, const char *path, size_t entry, struct err *e)
 {
-    static const char *const images[] = {"png", "jpg", "jpeg", NULL};
-    static const char *const others[] = {"bmp", "tif", "tiff", "webp", "gif", "exr", "jp2", "avif", "heic", NULL};
-    if (is_litter(path))
+    if (layout_is_litter(path))
         return 0;
-    if (has_extension(path, others))
+    if (layout_is_other_image(path))
         return err_set(e, ERR_UNSUPPORTED, "%s %s/%s: not a PNG or JPEG", s->what, s->label, path);
-    if (!has_extension(path, images)) {
+    if (!layout_is_map(path)) {
         s->ignored++;
         return 0;
     }
@@ -123,7 +104,7 @@ static int list_folder(struct side *s, const char *below, int depth, struct err 
             rc = fs_join(sub, below, l.names[i], e);
         else if (strlen(l.names[i]) < sizeof(sub))
             strcpy(sub, l.names[i]);
-        if (rc || is_litter(sub) || (rc = fs_join(path, s->root, sub, e)))
+        if (rc || layout_is_litter(sub) || (rc = fs_join(path, s->root, sub, e)))
             continue;
         rc = fs_is_dir(path) ? list_folder(s, sub, depth + 1, e) : add_file(s, sub, 0, e);
     }
@@ -166,26 +147,13 @@ static int list_side(struct side *s, const char *what, const char *root, const c
 
 /* ---- layouts ---------------------------------------------------------------------------------------------------------- */
 
-/* Length of the first component, and the rest after it. */
-static size_t component(const char *dir, const char **rest)
-{
-    size_t n = strcspn(dir, "/");
-    *rest = dir + n + (dir[n] == '/');
-    return n;
-}
-
-static bool is_word(const char *s, size_t n, const char *word)
-{
-    return strlen(word) == n && strncasecmp(s, word, n) == 0;
-}
-
 /* The part of `dir` below a component `word`, or NULL. */
 static const char *below_component(const char *dir, const char *word)
 {
     while (*dir) {
         const char *rest;
-        size_t n = component(dir, &rest);
-        if (is_word(dir, n, word))
+        size_t n = layout_component(dir, &rest);
+        if (layout_is(dir, n, word))
             return rest;
         dir = rest;
     }
@@ -227,27 +195,23 @@ static bool keep_annotations(char *dir)
 
 static bool keep_ground_truth(char *dir)
 {
-    static const char *const words[] = {"ground-truth", "groundtruth", "ground_truth", "GT", "GT_object_level"};
+    static const char *const words[] = {"ground-truth", "groundtruth", "ground_truth", "GT", "GT_object_level", NULL};
     char *slash = strrchr(dir, '/'), *last = slash ? slash + 1 : dir;
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        if (strcasecmp(last, words[i]) == 0) {
-            *(slash ? slash : dir) = 0;
-            return true;
-        }
-    return false;
+    if (layout_find(last, strlen(last), words) < 0)
+        return false;
+    *(slash ? slash : dir) = 0;
+    return true;
 }
 
 /* DAVIS has one folder a resolution; two at once would be two answers. */
 static int drop_resolution(struct side *s, struct err *e)
 {
-    static const char *const words[] = {"480p", "1080p", "Full-Resolution"};
+    const char *const *words = layout_resolutions;
     int found = -1;
     for (size_t i = 0; i < s->n; i++) {
         const char *rest;
-        size_t n = component(s->v[i].dir, &rest); /* NOLINT(clang-analyzer-unix.Malloc): those kept only */
-        int is = -1;
-        for (int k = 0; k < 3; k++)
-            is = is_word(s->v[i].dir, n, words[k]) ? k : is;
+        size_t n = layout_component(s->v[i].dir, &rest); /* NOLINT(clang-analyzer-unix.Malloc): those kept only */
+        int is = layout_find(s->v[i].dir, n, words);
         if (is < 0)
             return 0; /* not that layout */
         if (found >= 0 && is != found)
@@ -257,7 +221,7 @@ static int drop_resolution(struct side *s, struct err *e)
     }
     for (size_t i = 0; i < s->n; i++) {
         const char *rest;
-        component(s->v[i].dir, &rest);
+        layout_component(s->v[i].dir, &rest);
         drop_front(s->v[i].dir, rest);
     }
     return 0;
@@ -277,7 +241,7 @@ static int recognise(struct side *s, bool is_gt, struct err *e)
 static const char *skip_components(const char *dir, int n)
 {
     while (n-- > 0)
-        component(dir, &dir);
+        layout_component(dir, &dir);
     return dir;
 }
 
@@ -309,7 +273,7 @@ static int shared_components(const struct side *s)
         int k = 0;
         while (k < shared && *a && *b) {
             const char *ra, *rb;
-            size_t na = component(a, &ra), nb = component(b, &rb);
+            size_t na = layout_component(a, &ra), nb = layout_component(b, &rb);
             if (na != nb || memcmp(a, b, na) != 0)
                 break;
             a = ra, b = rb;

@@ -106,6 +106,7 @@ struct evaluation {
     size_t n_worst;
     int worst_by; /* metric */
     bool per_frame;
+    char *model, *data; /* or NULL */
     char *notes[EVAL_NOTES_MAX];
     size_t n_notes;
 };

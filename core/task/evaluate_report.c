@@ -171,6 +171,10 @@ static json_t *document(const struct evaluation *ev)
     for (size_t i = 0; i < ev->n_notes; i++)
         json_array_append_new(notes, json_string(ev->notes[i]));
     json_object_set_new(o, "pass", json_boolean(evaluation_pass(ev)));
+    if (ev->model)
+        json_object_set_new(o, "model", json_string(ev->model));
+    if (ev->data)
+        json_object_set_new(o, "data", json_string(ev->data));
     json_object_set_new(o, "frames", json_integer((json_int_t)ev->n_items));
     json_object_set_new(o, "protocol", protocol_json(ev));
     json_object_set_new(o, "overall", overall);
@@ -318,6 +322,15 @@ int evaluation_markdown(const struct evaluation *ev, struct buf *out, struct err
 {
     buf_printf(out, "### Saliency evaluation: %s\n\n", evaluation_pass(ev) ? "pass" : "FAIL");
     md_gates(ev, out);
+    if (ev->model) {
+        buf_puts(out, "Model ");
+        md_text(out, ev->model);
+        buf_puts(out, ev->data ? " on " : ". ");
+    }
+    if (ev->data) {
+        md_text(out, ev->data);
+        buf_puts(out, ". ");
+    }
     buf_printf(out, "%zu frames, %zu sequence%s. ", ev->n_items, ev->n_sequences, ev->n_sequences > 1 ? "s" : "");
     md_protocol(ev, out);
     md_overall(ev, out);
@@ -353,8 +366,15 @@ static void xml_text(struct buf *b, const char *s)
 
 static void junit_values(const struct evaluation *ev, struct buf *b)
 {
-    buf_printf(b, "    <system-out>protocol %s, %zu frames, %zu sequences\n", ev->protocol.name, ev->n_items,
-               ev->n_sequences);
+    buf_puts(b, "    <system-out>");
+    const char *const about[][2] = {{"model", ev->model}, {"data", ev->data}};
+    for (size_t i = 0; i < 2; i++)
+        if (about[i][1]) {
+            buf_printf(b, "%s ", about[i][0]);
+            xml_text(b, about[i][1]);
+            buf_putc(b, '\n');
+        }
+    buf_printf(b, "protocol %s, %zu frames, %zu sequences\n", ev->protocol.name, ev->n_items, ev->n_sequences);
     for (int m = 0; m < METRIC_COUNT; m++)
         if (isnan(ev->overall.value[m]))
             buf_printf(b, "%s undefined\n", metric_name((enum metric_id)m));
@@ -391,3 +411,13 @@ int evaluation_junit(const struct evaluation *ev, struct buf *out, struct err *e
     buf_puts(out, "  </testsuite>\n</testsuites>\n");
     return out->failed ? err_set(e, ERR_NOMEM, "no memory for the report") : 0;
 }
+
+/* ---- all of them ----------------------------------------------------------------------------------------------------- */
+
+const struct evaluate_report evaluate_reports[] = {
+    {"json", "application/json", "report.json", evaluation_json},
+    {"md", "text/markdown", "report.md", evaluation_markdown},
+    {"junit", "application/junit+xml", "junit.xml", evaluation_junit},
+    {"svg", "image/svg+xml", "curves.svg", evaluation_svg},
+    {NULL, NULL, NULL, NULL},
+};
