@@ -119,12 +119,18 @@ static int cmp_text(const char *a, const char *b)
     return c ? c : strcmp(a, b);
 }
 
-static int cmp_part(const void *a, const void *b)
+static int cmp_frame(const struct part *x, const struct part *y)
 {
-    const struct part *x = a, *y = b;
     int c = cmp_text(x->dir, y->dir);
     c = c ? c : cmp_text(x->stem, y->stem);
     return c ? c : x->side - y->side;
+}
+
+static int cmp_part(const void *a, const void *b)
+{
+    const struct part *x = a, *y = b;
+    int c = cmp_frame(x, y);
+    return c ? c : (x->entry > y->entry) - (x->entry < y->entry);
 }
 
 static const char *entry_name(const struct labelled *l, const struct part *p)
@@ -145,7 +151,7 @@ static struct labelled_sequence *sequence_of(struct labelled *l, const struct pa
 static int refuse_doubles(const struct labelled *l, struct err *e)
 {
     for (size_t i = 1; i < l->n_parts; i++)
-        if (cmp_part(&l->parts[i - 1], &l->parts[i]) == 0)
+        if (cmp_frame(&l->parts[i - 1], &l->parts[i]) == 0)
             return err_set(e, ERR_INVALID, "%s: two files for one frame: %s and %s", l->label,
                            entry_name(l, &l->parts[i - 1]), entry_name(l, &l->parts[i]));
     return 0;

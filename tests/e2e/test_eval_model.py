@@ -138,7 +138,7 @@ def test_zips_as_a_job(service):
 
 @pytest.mark.parametrize("change, says", [
     ({"images/b/0.jpg": None}, "mask masks/b/0.png has no picture"),
-    ({"masks/a/0.jpg": b"x"}, "two files for one frame: masks/a/0.jpg and masks/a/0.png"),
+    ({"masks/a/0.jpg": b"x"}, "two files for one frame: masks/a/0.png and masks/a/0.jpg"),
     ({"images/a/0.tif": b"x"}, "images/a/0.tif is not a PNG or JPEG"),
     ({"masks/a/0.png": None, "masks/b/0.png": None}, "no masks"),
     ({"images/../../x.jpg": b"x"}, ".."),
