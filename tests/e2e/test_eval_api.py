@@ -99,6 +99,15 @@ def test_baselines(service):
     assert evaluate(service, pred, gt, status=422, **drop).json()["code"] == "no_such_baseline"
 
 
+def test_document_is_not_an_upload(make_service):
+    """A document's memory once was read as a form's fields: with freed memory overwritten, that shows."""
+    service = make_service(env={"MALLOC_PERTURB_": "165"})
+    pred, gt = pairs()
+    report = evaluate(service, pred, gt).json()
+    for status in (201, 200, 200):
+        assert service.request("PUT", "/v1/baselines/main", json=report).status_code == status
+
+
 def test_requests_that_cannot_work_say_why(service):
     pred, gt = pairs()
     less = {k: v for k, v in pred.items() if k != "cows/00002.png"}
