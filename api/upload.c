@@ -32,9 +32,12 @@ struct upload {
     struct buf text; /* the field or the JSON that arrives now */
 };
 
+static void upload_free(struct body *body);
+
+/* NULL: there is no body, or another kind of taker has it (api/bodies.def). */
 static struct upload *upload_of(const struct http_request *req)
 {
-    return req->body ? (struct upload *)(void *)req->body : NULL;
+    return req->body && req->body->ops->free == upload_free ? (struct upload *)(void *)req->body : NULL;
 }
 
 /* ---- parameters ---------------------------------------------------------------------------------------------------- */
