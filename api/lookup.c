@@ -84,6 +84,36 @@ int lookup_name(const char *name, const char *what, struct err *e)
     return 0;
 }
 
+int lookup_project(struct http_request *req, struct project_record *out, struct err *e)
+{
+    const char *id = http_path_param(req, "p");
+    *out = (struct project_record){0};
+    int rc = id_valid(id) ? project_get(req->api->cfg.store, id, out, e) : ERR_NOTFOUND;
+    if (rc == 0 && !visible(req, out->tenant)) {
+        project_record_fini(out);
+        rc = ERR_NOTFOUND;
+    }
+    return rc == ERR_NOTFOUND ? err_set(e, rc, "no such project") : rc;
+}
+
+int lookup_project_clip(struct http_request *req, struct clip_record *out, struct err *e)
+{
+    struct project_record p;
+    const char *id = http_path_param(req, "c");
+    *out = (struct clip_record){0};
+    int rc = lookup_project(req, &p, e);
+    if (rc)
+        return rc;
+    rc = id_valid(id) ? project_clip_get(req->api->cfg.store, p.id, id, out, e) : ERR_NOTFOUND;
+    project_record_fini(&p);
+    return rc == ERR_NOTFOUND ? err_set(e, rc, "the project has no such clip") : rc;
+}
+
+struct actor request_actor(const struct http_request *req)
+{
+    return (struct actor){.who = request_tenant(req), .request_id = req->id};
+}
+
 int lookup_frame(const struct http_request *req, int64_t *out, struct err *e)
 {
     const char *text = http_path_param(req, "n");

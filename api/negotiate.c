@@ -121,6 +121,21 @@ bool negotiate_etag_in(const char *list, const char *etag, bool weak)
     return false;
 }
 
+int negotiate_write(const struct http_request *req, struct http_response *resp, const char *etag, struct err *e)
+{
+    const char *match = http_header(req, "If-Match"), *none = http_header(req, "If-None-Match");
+    bool stale = match && !(etag && negotiate_etag_in(match, etag, false));
+    bool taken = none && etag && negotiate_etag_in(none, etag, true);
+    if (etag)
+        http_set_header(resp, "ETag", "\"%s\"", etag);
+    if (!stale && !taken)
+        return 0;
+    return problem_set(resp, e, 412, "precondition_failed",
+                       !etag   ? "there is nothing to match: it was removed, or never made"
+                       : taken ? "it is there already, with the ETag of this answer"
+                               : "it was changed since; the ETag of this answer is its current one");
+}
+
 static void http_date(int64_t ms, char *out, size_t size)
 {
     time_t t = (time_t)(ms / 1000);

@@ -18,6 +18,9 @@ bool negotiate_async(const char *prefer); /* "respond-async" */
  */
 int negotiate_range(const struct http_request *req, struct http_response *resp, const char *etag, int64_t modified_ms,
                     int64_t total, int64_t *offset, int64_t *len, struct err *e);
+/* If-Match and If-None-Match of a write to what has this entity tag now (without quotes; NULL: it is not there). 412 with the
+ * tag when one of them fails. */
+int negotiate_write(const struct http_request *req, struct http_response *resp, const char *etag, struct err *e);
 /* True when a list of entity tags (If-Match, If-None-Match) has this one, or is "*". weak: W/ prefixes may be ignored. */
 bool negotiate_etag_in(const char *list, const char *etag, bool weak);
 

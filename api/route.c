@@ -84,12 +84,14 @@ static void add_allow(struct buf *allow, const char *method)
 int route_match(struct http_request *req, const struct uri_path *path, struct buf *allow)
 {
     enum http_method want = req->method == HTTP_HEAD ? HTTP_GET : req->method;
+    const char *pattern = NULL; /* the first that matches; its other rows have its other methods */
     for (size_t i = 0; i < nroutes; i++) {
         const struct route *r = &routes[i];
         struct http_param params[HTTP_PATH_PARAMS_MAX];
         size_t n;
-        if (!match_pattern(r, path, params, &n))
+        if ((pattern && strcmp(r->pattern, pattern) != 0) || !match_pattern(r, path, params, &n))
             continue;
+        pattern = r->pattern;
         if (r->method == want || (r->method == HTTP_HEAD && req->method == HTTP_HEAD)) {
             req->route = r;
             bind_params(req, params, n);

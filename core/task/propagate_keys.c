@@ -5,6 +5,7 @@
 
 #include "core/base/fs.h"
 #include "core/media/image.h"
+#include "core/media/labelmap.h"
 #include "core/task/propagate_impl.h"
 
 #define MASK_MAX_BYTES ((size_t)256 << 20)
@@ -87,18 +88,6 @@ int key_read(const struct key_mask *k, int w, int h, bool binary, struct frame *
 
 /* ---- the palette of the output --------------------------------------------------------------------------------------- */
 
-/* The colours that PASCAL VOC and DAVIS use: the bits of the label dealt out to the channels. */
-static void usual_palette(uint8_t rgb[256][3])
-{
-    for (int i = 0; i < 256; i++)
-        for (int c = 0; c < 3; c++) {
-            int v = 0;
-            for (int bit = 0; bit < 3; bit++)
-                v |= (i >> (3 * bit + c) & 1) << (7 - bit);
-            rgb[i][c] = (uint8_t)v;
-        }
-}
-
 static uint32_t be32(const char *p)
 {
     const unsigned char *u = (const unsigned char *)p;
@@ -125,7 +114,7 @@ static bool read_palette(const struct buf *file, uint8_t rgb[256][3])
 
 void propagate_palette(const struct propagate_key *keys, size_t n, uint8_t rgb[256][3])
 {
-    usual_palette(rgb);
+    labelmap_palette(rgb);
     for (size_t i = 0; i < n; i++) {
         struct buf file = BUF_INIT;
         bool found = fs_read(keys[i].mask_path, MASK_MAX_BYTES, &file, NULL) == 0 && read_palette(&file, rgb);
