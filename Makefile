@@ -79,6 +79,9 @@ $(O)/libsalient.a: $(LIB_OBJ)
 
 # Kernels are loops over floats: worth vectorising, and fused multiply-adds are welcome.
 $(O)/core/kernel/%.c.o: CFLAGS += -O3 -ffp-contract=fast
+CFLAGS_core_flow_vote := -O3 -ffp-contract=fast
+CFLAGS_core_flow_warp := -O3 -ffp-contract=fast
+CFLAGS_core_flow_gfilter := -O3 -ffp-contract=fast
 
 $(O)/%.c.o: %.c
 	@mkdir -p $(@D)

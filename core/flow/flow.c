@@ -23,6 +23,7 @@ struct lane {
 struct flow {
     const struct flow_backend *backend;
     const char *preset;
+    int halvings;
     char name[64];
     pthread_mutex_t mu;
     struct lane *idle; /* lanes nobody uses now */
@@ -42,7 +43,7 @@ static int lane_take(struct flow *f, struct lane **out, struct err *e)
         l = calloc(1, sizeof(*l));
         if (!l)
             return err_set(e, ERR_NOMEM, "optical flow");
-        int rc = f->backend->lane_open(f->preset, &l->impl, e);
+        int rc = f->backend->lane_open(f->preset, f->halvings, &l->impl, e);
         if (rc) {
             free(l);
             return rc;
@@ -95,6 +96,11 @@ static int find(const char *spec, const struct flow_backend **backend, const cha
 
 int flow_open(const char *spec, struct flow **out, struct err *e)
 {
+    return flow_open_halved(spec, 0, out, e);
+}
+
+int flow_open_halved(const char *spec, int halvings, struct flow **out, struct err *e)
+{
     const struct flow_backend *backend;
     const char *preset;
     *out = NULL;
@@ -108,6 +114,7 @@ int flow_open(const char *spec, struct flow **out, struct err *e)
         return err_set(e, ERR_NOMEM, "optical flow");
     f->backend = backend;
     f->preset = preset;
+    f->halvings = halvings;
     snprintf(f->name, sizeof(f->name), "%s:%s", backend->name, preset);
     pthread_mutex_init(&f->mu, NULL);
     struct lane *first;

@@ -40,12 +40,16 @@ struct flow;
 
 /*
  * Opens an estimator: "NAME" or "NAME:PRESET". Names and presets stand in the backend table of flow.c; today
- *   dis:fast, dis:medium (OpenCV's presets), dis:fine (finest scale at full size, dense patches), "dis" = dis:medium.
+ *   dis:brisk (medium with fewer iterations, as good for labels), dis:fast, dis:medium (OpenCV's presets), dis:fine (finest scale at
+ *   full size, dense patches); "dis" = dis:brisk.
  * ERR_INVALID names what is known when the name or preset is not.
  */
 int flow_open(const char *spec, struct flow **out, struct err *e);
+/* For images that were halved `halvings` times before: works up to the same scale as flow_open's estimator does on the images they
+ * were made of. "dis:medium" estimates at half size and scales the result up, so at half size it gives the same flow for less. */
+int flow_open_halved(const char *spec, int halvings, struct flow **out, struct err *e);
 void flow_close(struct flow *f);
-const char *flow_name(const struct flow *f); /* canonical "dis:medium"; enters provenance and cache keys */
+const char *flow_name(const struct flow *f); /* canonical "dis:brisk"; enters provenance and cache keys */
 /* "dis:fast, dis:medium, ..." for help texts. */
 void flow_list(char *out, int size);
 

@@ -3,6 +3,7 @@
  * nothing it throws leaves it. OpenCV's own threads are off: callers run several lanes at once instead, which scales
  * better than threads within one.
  */
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -38,15 +39,30 @@ template <class F> int guarded(struct err *e, const char *what, F body) noexcept
     }
 }
 
-cv::Ptr<cv::DISOpticalFlow> make(const char *preset)
+/* What the presets set; the rest is OpenCV's: patches of 8 px, search from coarse to fine, then variational refinement. */
+struct tuning {
+    const char *preset;
+    int finest_scale; /* 1: half the size */
+    int patch_stride, descent_steps, refinement_steps;
+};
+
+const struct tuning tunings[] = {
+    {"brisk", 1, 3, 16, 3},
+    {"medium", 1, 3, 25, 5},
+    {"fast", 2, 4, 16, 5},
+    {"fine", 0, 4, 12, 5},
+};
+
+cv::Ptr<cv::DISOpticalFlow> make(const char *preset, int halvings)
 {
-    if (!std::strcmp(preset, "fast"))
-        return cv::DISOpticalFlow::create(cv::DISOpticalFlow::PRESET_FAST);
     cv::Ptr<cv::DISOpticalFlow> d = cv::DISOpticalFlow::create(cv::DISOpticalFlow::PRESET_MEDIUM);
-    if (!std::strcmp(preset, "fine")) {
-        d->setFinestScale(0);
-        d->setPatchStride(4);
-        d->setGradientDescentIterations(12);
+    for (const struct tuning &t : tunings) {
+        if (std::strcmp(preset, t.preset) != 0)
+            continue;
+        d->setFinestScale(std::max(0, t.finest_scale - halvings));
+        d->setPatchStride(t.patch_stride);
+        d->setGradientDescentIterations(t.descent_steps);
+        d->setVariationalRefinementIterations(t.refinement_steps);
     }
     return d;
 }
@@ -63,14 +79,14 @@ const cv::Mat grey(const struct flow_image *im, cv::Mat &store)
     return store;
 }
 
-int dis_open(const char *preset, void **out, struct err *e)
+int dis_open(const char *preset, int halvings, void **out, struct err *e)
 {
     static std::once_flag once;
     return guarded(e, "opening DIS flow", [&] {
         std::call_once(once, [] { cv::setNumThreads(1); });
         auto *l = new lane;
         try {
-            l->dis = make(preset);
+            l->dis = make(preset, halvings);
         } catch (...) {
             delete l;
             throw;
@@ -102,7 +118,7 @@ int dis_compute(void *p, const struct flow_image *a, const struct flow_image *b,
     });
 }
 
-const char *const dis_presets[] = {"medium", "fast", "fine", nullptr};
+const char *const dis_presets[] = {"brisk", "medium", "fast", "fine", nullptr};
 
 } // namespace
 

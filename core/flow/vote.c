@@ -4,21 +4,21 @@
  */
 #include "core/flow/vote.h"
 
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/par.h"
+#include "core/kernel/expneg.h"
 #include "core/kernel/frame_in.h"
+#include "core/kernel/simd.h"
 #include "core/kernel/warp.h"
 
-#define TILE 16
+#define TILE 8
 #define HALO 2 /* half a patch */
 #define PAD (TILE + 2 * HALO)
-#define NOISE 6.0f      /* h: the colour distance, in levels, that is still no reason for doubt */
-#define LEAST 1e-9f     /* a vote never counts nothing, so a shares' sum is never zero */
-#define UNANIMOUS 0.02f /* scores this close to each other are one opinion */
+#define NOISE 6.0f  /* h: the colour distance, in levels, that is still no reason for doubt */
+#define LEAST 1e-9f /* a vote never counts nothing, so a shares' sum is never zero */
 
 typedef float vec4 __attribute__((vector_size(16)));
 
@@ -49,6 +49,23 @@ int vote_features(const struct flow_image *rgb, int w, int h, float *features, s
     return rc;
 }
 
+/* ---- labels ---------------------------------------------------------------------------------------------------------- */
+
+void vote_edges(const uint8_t *labels, int w, int h, uint32_t *edges)
+{
+    size_t pitch = (size_t)w + 1;
+    memset(edges, 0, pitch * sizeof(*edges));
+    for (int y = 0; y < h; y++) {
+        const uint8_t *row = labels + (size_t)y * (size_t)w, *below = y + 1 < h ? row + w : row;
+        uint32_t *above = edges + (size_t)y * pitch, *out = above + pitch, sum = 0;
+        out[0] = 0;
+        for (int x = 0; x < w; x++) {
+            sum += row[x] != row[x + 1 < w ? x + 1 : x] || row[x] != below[x];
+            out[x + 1] = above[x + 1] + sum;
+        }
+    }
+}
+
 /* ---- one tile -------------------------------------------------------------------------------------------------------- */
 
 /* A tile with its halo; rows and columns beyond the picture repeat its border. */
@@ -59,14 +76,15 @@ struct tile {
     float mid[PAD * TILE];
     float sum[TILE * TILE]; /* of all weights */
     float own[TILE * TILE]; /* of one candidate's */
+    float at[TILE * TILE];  /* at one place */
 };
 
-static int border(int i, int n)
+static SIMD_BODY int border(int i, int n)
 {
     return i < 0 ? 0 : i >= n ? n - 1 : i;
 }
 
-static void tile_point(const struct vote *v, const struct vote_candidate *c, struct tile *t)
+static SIMD_BODY void tile_point(const struct vote *v, const struct vote_candidate *c, struct tile *t)
 {
     for (int y = 0; y < PAD; y++)
         for (int x = 0; x < PAD; x++) {
@@ -77,7 +95,7 @@ static void tile_point(const struct vote *v, const struct vote_candidate *c, str
         }
 }
 
-static vec4 feature_at(const float *features, struct warp_tap t)
+static SIMD_BODY vec4 feature_at(const float *features, struct warp_tap t)
 {
     const vec4 *f = (const vec4 *)(const void *)features;
     vec4 top = f[t.i00] + t.fx * (f[t.i01] - f[t.i00]), bottom = f[t.i10] + t.fx * (f[t.i11] - f[t.i10]);
@@ -85,13 +103,14 @@ static vec4 feature_at(const float *features, struct warp_tap t)
 }
 
 /* Where a point of the vote's grid lies on the labels' grid, which covers the same picture. */
-static struct warp_tap label_tap(const struct vote *v, float x, float y)
+static SIMD_BODY struct warp_tap label_tap(const struct vote *v, float x, float y)
 {
     float kx = (float)v->labels_w / (float)v->w, ky = (float)v->labels_h / (float)v->h;
     return warp_tap((x + 0.5f) * kx - 0.5f, (y + 0.5f) * ky - 0.5f, v->labels_w, v->labels_h);
 }
 
-static void tile_distance(const struct vote *v, const struct vote_candidate *c, struct tile *t, float sx, float sy)
+static SIMD_BODY void tile_distance(const struct vote *v, const struct vote_candidate *c, struct tile *t, float sx,
+                                    float sy)
 {
     const vec4 *mine = (const vec4 *)(const void *)v->features;
     for (int y = 0; y < t->h + 2 * HALO; y++)
@@ -105,29 +124,42 @@ static void tile_distance(const struct vote *v, const struct vote_candidate *c, 
 }
 
 /* Binomial weights 1 4 6 4 1 along one axis. */
-static float binomial(const float *p, int step)
+static SIMD_BODY float binomial(const float *p, int step)
 {
     return (p[0] + p[4 * step] + 4 * (p[step] + p[3 * step]) + 6 * p[2 * step]) * (1.0f / 16);
 }
 
-static void tile_patches(struct tile *t)
+static SIMD_BODY void tile_patches(struct tile *t)
 {
     for (int y = 0; y < t->h + 2 * HALO; y++)
         for (int x = 0; x < t->w; x++)
             t->mid[y * TILE + x] = binomial(t->dist + y * PAD + x, 1);
 }
 
+/* t->at = what a place's vote weighs. */
+static SIMD_BODY void tile_weigh(const struct vote *v, const struct vote_candidate *c, struct tile *t)
+{
+    for (int y = 0; y < t->h; y++) {
+        const float *prior = c->prior + (size_t)(t->y0 + y) * (size_t)v->w + (size_t)t->x0;
+        for (int x = 0; x < t->w; x++) {
+            float d = binomial(t->mid + y * TILE + x, TILE);
+            t->at[y * TILE + x] = prior[x] * exp_neg(d * (-0.5f / (NOISE * NOISE))) + LEAST;
+        }
+    }
+}
+
 /* Adds the votes of one place. */
-static void tile_place(const struct vote *v, const struct vote_candidate *c, struct tile *t, float sx, float sy)
+static SIMD_BODY void tile_place(const struct vote *v, const struct vote_candidate *c, struct tile *t, float sx,
+                                 float sy)
 {
     tile_distance(v, c, t, sx, sy);
     tile_patches(t);
+    tile_weigh(v, c, t);
     for (int y = 0; y < t->h; y++)
         for (int x = 0; x < t->w; x++) {
             size_t o = (size_t)(t->y0 + y) * (size_t)v->w + (size_t)(t->x0 + x);
             int i = (y + HALO) * PAD + x + HALO;
-            float d = binomial(t->mid + y * TILE + x, TILE);
-            float weight = c->prior[o] * expf(d * (-0.5f / (NOISE * NOISE))) + LEAST;
+            float weight = t->at[y * TILE + x];
             struct warp_tap tap = label_tap(v, t->tx[i] + sx, t->ty[i] + sy);
             t->own[y * TILE + x] += weight;
             for (int k = 0; k < v->n_objects; k++)
@@ -136,7 +168,7 @@ static void tile_place(const struct vote *v, const struct vote_candidate *c, str
 }
 
 /* Candidates' weights become shares; scores, sums of votes so far, are divided too. */
-static void tile_finish(const struct vote *v, const struct tile *t)
+static SIMD_BODY void tile_finish(const struct vote *v, const struct tile *t)
 {
     for (int y = 0; y < t->h; y++)
         for (int x = 0; x < t->w; x++) {
@@ -149,37 +181,55 @@ static void tile_finish(const struct vote *v, const struct tile *t)
         }
 }
 
-/* The range of what all candidates say of object k over the tile and its halo. */
-static void opinions(const struct vote *v, struct tile *t, int k, float *low, float *high)
+/* The rectangle of labels that a candidate points to from the tile and its halo, with what bilinear samples touch. */
+static SIMD_BODY void labels_asked(const struct vote *v, const struct tile *t, int lo[2], int hi[2])
 {
-    *low = 1;
-    *high = 0;
-    for (int c = 0; c < v->n_candidates; c++) {
-        tile_point(v, &v->candidates[c], t);
-        for (int i = 0; i < PAD * PAD; i++) {
-            float s = warp_read_share(v->candidates[c].labels, label_tap(v, t->tx[i], t->ty[i]), v->object_id[k]);
-            *low = s < *low ? s : *low;
-            *high = s > *high ? s : *high;
-        }
+    float x0 = (float)v->w, x1 = 0, y0 = (float)v->h, y1 = 0;
+    for (int i = 0; i < PAD * PAD; i++) {
+        float x = warp_clamp(t->tx[i], 0, (float)v->w), y = warp_clamp(t->ty[i], 0, (float)v->h);
+        x0 = x < x0 ? x : x0;
+        x1 = x > x1 ? x : x1;
+        y0 = y < y0 ? y : y0;
+        y1 = y > y1 ? y : y1;
     }
+    struct warp_tap first = label_tap(v, x0, y0), last = label_tap(v, x1, y1);
+    lo[0] = (int)(first.i00 % (size_t)v->labels_w);
+    lo[1] = (int)(first.i00 / (size_t)v->labels_w);
+    hi[0] = (int)(last.i11 % (size_t)v->labels_w);
+    hi[1] = (int)(last.i11 / (size_t)v->labels_w);
 }
 
-/* Where there is one opinion about every object the scores are filled with it. */
-static bool tile_first_look(const struct vote *v, struct tile *t)
+/* The one label that all candidates see from the tile and its halo, or -1. */
+static SIMD_BODY int tile_label(const struct vote *v, struct tile *t)
 {
-    for (int k = 0; k < v->n_objects; k++) {
-        float low, high;
-        opinions(v, t, k, &low, &high);
-        if (high - low > UNANIMOUS)
-            return false;
+    int label = -1;
+    size_t pitch = (size_t)v->labels_w + 1;
+    for (int c = 0; c < v->n_candidates; c++) {
+        const struct vote_candidate *k = &v->candidates[c];
+        int lo[2], hi[2];
+        tile_point(v, k, t);
+        labels_asked(v, t, lo, hi);
+        const uint32_t *top = k->edges + (size_t)lo[1] * pitch, *end = k->edges + (size_t)(hi[1] + 1) * pitch;
+        int seen = k->labels[(size_t)lo[1] * (size_t)v->labels_w + (size_t)lo[0]];
+        if (end[hi[0] + 1] - end[lo[0]] - top[hi[0] + 1] + top[lo[0]] || (label >= 0 && seen != label))
+            return -1;
+        label = seen;
+    }
+    return label;
+}
+
+/* Where there is one opinion the scores are filled with it. */
+static SIMD_BODY bool tile_first_look(const struct vote *v, struct tile *t)
+{
+    int label = tile_label(v, t);
+    for (int k = 0; label >= 0 && k < v->n_objects; k++)
         for (int y = 0; y < t->h; y++)
             for (int x = 0; x < t->w; x++)
-                v->scores[k][(size_t)(t->y0 + y) * (size_t)v->w + (size_t)(t->x0 + x)] = (low + high) / 2;
-    }
-    return true;
+                v->scores[k][(size_t)(t->y0 + y) * (size_t)v->w + (size_t)(t->x0 + x)] = v->object_id[k] == label;
+    return label >= 0;
 }
 
-static void tile_agreed(const struct vote *v, const struct tile *t)
+static SIMD_BODY void tile_agreed(const struct vote *v, const struct tile *t)
 {
     for (int y = 0; y < t->h; y++)
         for (int x = 0; x < t->w; x++) {
@@ -192,7 +242,7 @@ static void tile_agreed(const struct vote *v, const struct tile *t)
         }
 }
 
-static void tile_vote(const struct vote *v, struct tile *t)
+static SIMD_BODY void tile_vote(const struct vote *v, struct tile *t)
 {
     for (int k = 0; k < v->n_objects; k++)
         for (int y = 0; y < t->h; y++)
@@ -215,9 +265,8 @@ static void tile_vote(const struct vote *v, struct tile *t)
 
 /* ---- all of them ----------------------------------------------------------------------------------------------------- */
 
-static void tile_run(void *arg, int i)
+static SIMD_BODY void tile_body(const struct vote *v, int i)
 {
-    const struct vote *v = arg;
     int across = (v->w + TILE - 1) / TILE;
     struct tile t = {.x0 = i % across * TILE, .y0 = i / across * TILE};
     t.w = v->w - t.x0 < TILE ? v->w - t.x0 : TILE;
@@ -226,6 +275,13 @@ static void tile_run(void *arg, int i)
         tile_agreed(v, &t);
     else
         tile_vote(v, &t);
+}
+
+SIMD_KERNEL(tile, (const struct vote *v, int i), (v, i))
+
+static void tile_run(void *arg, int i)
+{
+    tile(arg, i);
 }
 
 int vote_run(const struct vote *v, struct err *e)

@@ -20,10 +20,15 @@
 /* Colour as it is compared: Y, Cr, Cb and an unused lane, (h,w,4) row-major floats, caller-allocated. Resamples rgb to w x h. */
 int vote_features(const struct flow_image *rgb, int w, int h, float *features, struct err *e);
 
+/* Where labels change: edges[y*(w+1) + x] counts the pixels above and left of (x, y) that differ from their right or lower neighbour;
+ * (h+1) * (w+1) counts, caller-allocated. Tells in no time whether a rectangle holds one label. */
+void vote_edges(const uint8_t *labels, int w, int h, uint32_t *edges);
+
 struct vote_candidate {
     const struct flow_field *to; /* frame -> annotated frame, at the vote's size */
     const float *features;       /* of the annotated frame */
     const uint8_t *labels;       /* of the annotated frame, labels_w x labels_h */
+    const uint32_t *edges;       /* vote_edges of labels */
     const float *prior;          /* (h,w), >= 0 */
 };
 

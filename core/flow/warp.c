@@ -3,9 +3,11 @@
  * Every pixel is computed independently, so the result does not depend on the number of threads.
  */
 #include <math.h>
+#include <stdbool.h>
 
 #include "core/base/par.h"
 #include "core/flow/flow.h"
+#include "core/kernel/expneg.h"
 #include "core/kernel/warp.h"
 
 #define BAND_ROWS 16
@@ -139,8 +141,8 @@ static void reliability_row(const struct sweep *s, int y)
         float dx = s->ab->dx[o], dy = s->ab->dy[o], px = (float)x + dx, py = (float)y + dy;
         struct warp_tap t = warp_tap(px, py, s->w, s->h);
         float gap2 = warp_gap2(dx, dy, warp_read(s->ba->dx, t), warp_read(s->ba->dy, t));
-        float r = warp_inside(px, py, s->w, s->h) ? expf(-sqrtf(gap2) / scale) : 0.0f;
-        s->out[o] = r >= 0.0f ? r : 0.0f; /* NaN is not reliable */
+        bool known = warp_inside(px, py, s->w, s->h) && gap2 >= 0.0f; /* NaN is not reliable */
+        s->out[o] = known ? exp_neg(-sqrtf(gap2) / scale) : 0.0f;
     }
 }
 

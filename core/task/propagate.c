@@ -15,7 +15,7 @@
 #include "core/task/propagate_impl.h"
 
 /* Enters every key: raise it when the same inputs give other labels. */
-#define PROPAGATE_VERSION 1
+#define PROPAGATE_VERSION 2
 
 /* ---- what the files of the job share --------------------------------------------------------------------------------- */
 
@@ -173,11 +173,13 @@ static void choose_sizes(struct pjob *j)
         j->vw = j->vh = j->ww / 2;
         return;
     }
-    /* The voting size, half of it, must still be large enough for flow. */
+    /* The voting size, down to half of it, must still be large enough for flow. */
     j->ww = (int)fmax(2 * FLOW_MIN_PX, lround(j->w * k));
     j->wh = (int)fmax(2 * FLOW_MIN_PX, lround(j->h * k));
-    j->vw = j->ww / 2;
-    j->vh = j->wh / 2;
+    longer = j->ww > j->wh ? j->ww : j->wh;
+    double v = fmin(1.0, fmax(0.5, PROPAGATE_VOTE_PX / (double)longer));
+    j->vw = (int)(j->ww * v);
+    j->vh = (int)(j->wh * v);
 }
 
 static int open_clip(struct pjob *j, struct err *e)
@@ -206,7 +208,10 @@ static int open_tools(struct pjob *j, struct err *e)
         return err_set(e, ERR_INVALID, "working size %d is not between 64 and 4096", o->work_px);
     if (o->mode == PROPAGATE_PAPER && !o->model)
         return err_set(e, ERR_INVALID, "paper mode needs a label generator model");
-    int rc = flow_open(o->flow ? o->flow : "dis", &j->flow, e);
+    const char *flow = o->flow ? o->flow : "dis";
+    int rc = flow_open(flow, &j->flow, e);
+    if (rc == 0)
+        rc = flow_open_halved(flow, 1, &j->near_flow, e);
     if (rc || !o->model)
         return rc;
     const struct model_info *m = model_info(o->model);
@@ -219,6 +224,7 @@ static void pjob_fini(struct pjob *j)
 {
     clip_close(j->clip);
     flow_close(j->flow);
+    flow_close(j->near_flow);
     for (int i = 0; i < PROPAGATE_LANES; i++)
         propagate_net_close(j->nets[i]);
     free(j->keys);

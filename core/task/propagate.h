@@ -34,7 +34,9 @@
 #define PROPAGATE_CHUNK 20
 #define PROPAGATE_REACH 1000
 #define PROPAGATE_WORK_PX 854 /* longer side at which flow is estimated, by default */
+#define PROPAGATE_VOTE_PX 427 /* smaller pictures are worked on at full size throughout */
 #define PROPAGATE_MAX_LABELS 255
+#define PROPAGATE_NET_PX 288 /* a cut-out around the object needs no more (tests/bench/RESULTS.md) */
 
 struct model;
 
@@ -63,7 +65,7 @@ struct propagate_label {
     int64_t left, right; /* keyframes it comes from; -1: none */
     bool one_sided;
     bool binary;              /* one kind of object: masks are 0 and 255. Else labels 0..255 */
-    const char *flow, *model; /* "dis:medium"; "name/version sha256" or NULL */
+    const char *flow, *model; /* "dis:brisk"; "name/version sha256" or NULL */
 };
 
 /* Called from the thread of propagate_run. A negative return stops the job with that error. All but `label` may be NULL. */
@@ -89,7 +91,7 @@ struct propagate_opts {
     enum propagate_mode mode;
     struct model *model;  /* borrowed; NULL: no network */
     int work_px;          /* 0: PROPAGATE_WORK_PX */
-    int net_px;           /* network input side; 0: the model's own */
+    int net_px;           /* network input side; 0: the model's own, of our own generators at most PROPAGATE_NET_PX */
     const char *clip_key; /* identifies the clip's content in span keys; NULL: it is hashed */
     struct propagate_sink sink;
     void (*progress)(void *arg, int64_t done, int64_t total); /* frames labelled or skipped, of all; may be NULL */

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/clock.h"
 #include "core/base/par.h"
 #include "core/flow/gfilter.h"
 #include "core/kernel/warp.h"
@@ -27,15 +26,11 @@
 #define SCORE_SHARE 0.5f     /* of the vote against the sharp warp */
 #define ODDS 3.0             /* see confidence() */
 #define SCORE_NOTHING 0.004f /* below this there is no object */
-#define NET_SHARE 0.8f       /* of the network where the warped labels leave all open */
-#define DOUBT_CELL 16        /* px over which doubt is averaged ... */
-#define DOUBT_LEAST 0.25f    /* ... below this it is only an outline ... */
-#define DOUBT_FULL 0.5f      /* ... and from here on a region */
 #define MARGIN_PX 12         /* around the votes' rectangle */
 
 struct fuser {
     struct pjob *job;
-    struct propagate_net *generator;   /* borrowed; NULL: none */
+    struct refiner *refiner;           /* NULL: no network */
     uint8_t ids[PROPAGATE_MAX_LABELS]; /* labels that occur in the span's keyframes */
     int n_ids;
     float *scores[BATCH];           /* voting size */
@@ -43,8 +38,6 @@ struct fuser {
     float *weights[MAX_CANDIDATES]; /* voting size */
     float *p;                       /* working size: the object at hand */
     float *split;                   /* working size: |left's opinion - right's|, most over the objects */
-    float *warped[2];               /* network input: a label warped from each side */
-    float *net;                     /* working size: the network's answer */
     float *p_out;                   /* frame's size; p itself when the sizes are equal */
     float *best, *second, *total;   /* frame's size */
     struct frame *mask, *uncertainty;
@@ -55,17 +48,6 @@ struct fuser {
 static float *plane(int w, int h)
 {
     return calloc((size_t)w * (size_t)h, sizeof(float));
-}
-
-/* The lane's own network: a plan serves one thread at a time. */
-static int fuser_net(struct fuser *f, int lane, struct err *e)
-{
-    struct pjob *j = f->job;
-    int rc = 0;
-    if (j->opts->model && !j->nets[lane])
-        rc = propagate_net_open(j->opts->model, j->opts->net_px, &j->nets[lane], e);
-    f->generator = j->nets[lane];
-    return rc;
 }
 
 int fuser_new(struct pjob *j, int lane, struct fuser **out, struct err *e)
@@ -82,7 +64,7 @@ int fuser_new(struct pjob *j, int lane, struct fuser **out, struct err *e)
         ok = (f->prior[i] = plane(j->vw, j->vh)) && ok;
         ok = (f->weights[i] = plane(j->vw, j->vh)) && ok;
     }
-    float **const work[] = {&f->p, &f->split, &f->net, &f->warped[0], &f->warped[1]};
+    float **const work[] = {&f->p, &f->split};
     for (size_t i = 0; i < sizeof(work) / sizeof(work[0]); i++)
         ok = (*work[i] = plane(j->ww, j->wh)) && ok;
     float **const full[] = {&f->best, &f->second, &f->total};
@@ -97,8 +79,8 @@ int fuser_new(struct pjob *j, int lane, struct fuser **out, struct err *e)
     int rc = frame_new(FRAME_GRAY8, j->w, j->h, &f->mask, e);
     if (rc == 0)
         rc = frame_new(FRAME_GRAY8, j->w, j->h, &f->uncertainty, e);
-    if (rc == 0)
-        rc = fuser_net(f, lane, e);
+    if (rc == 0 && j->opts->model)
+        rc = refiner_new(j, lane, &f->refiner, e);
     if (rc) {
         fuser_free(f);
         *out = NULL;
@@ -120,9 +102,7 @@ void fuser_free(struct fuser *f)
         free(f->p_out);
     free(f->p);
     free(f->split);
-    free(f->net);
-    free(f->warped[0]);
-    free(f->warped[1]);
+    refiner_free(f->refiner);
     free(f->best);
     free(f->second);
     free(f->total);
@@ -151,8 +131,7 @@ void fuser_set_labels(struct fuser *f, const struct pkeyframe *a, const struct p
 
 struct candidate {
     const struct pside *side;
-    const struct flow_field *field; /* voting size, or working size for the composed flow */
-    bool full;                      /* field has the working size */
+    const struct flow_field *field; /* voting size */
 };
 
 struct sight { /* all candidates of a frame */
@@ -167,13 +146,14 @@ static void add_candidate(struct fuser *f, struct sight *s, const struct pside *
 {
     const struct pjob *j = f->job;
     int i = s->n++;
-    const float *rel = direct ? side->rel_direct_v : side->rel_chain_v;
+    const float *rel = direct ? side->rel_direct : side->rel_chain;
     for (size_t k = 0, n = (size_t)j->vw * (size_t)j->vh; k < n; k++)
         f->prior[i][k] = (float)side->nearness * (PRIOR_FLOOR + rel[k]);
-    s->c[i] = (struct candidate){side, direct ? &side->direct_v : &side->chain, !direct};
-    s->vote.candidates[i] = (struct vote_candidate){.to = direct ? &side->direct_v : &side->chain_v,
+    s->c[i] = (struct candidate){side, direct ? &side->direct : &side->chain};
+    s->vote.candidates[i] = (struct vote_candidate){.to = s->c[i].field,
                                                     .features = side->key->im.features,
                                                     .labels = side->key->labels,
+                                                    .edges = side->key->edges,
                                                     .prior = f->prior[i]};
     s->vote.weights[i] = f->weights[i];
     s->vote.n_candidates = s->n;
@@ -229,15 +209,8 @@ struct sharpen {
 static float opinion(const struct sharpen *k, const struct candidate *c, int x, int y, struct warp_tap t)
 {
     const struct pjob *j = k->f->job;
-    float dx, dy;
-    if (c->full) {
-        size_t o = (size_t)y * (size_t)j->ww + (size_t)x;
-        dx = c->field->dx[o];
-        dy = c->field->dy[o];
-    } else {
-        dx = warp_read(c->field->dx, t) * (float)j->ww / (float)j->vw;
-        dy = warp_read(c->field->dy, t) * (float)j->wh / (float)j->vh;
-    }
+    float dx = warp_read(c->field->dx, t) * (float)j->ww / (float)j->vw;
+    float dy = warp_read(c->field->dy, t) * (float)j->wh / (float)j->vh;
     return warp_read_share(c->side->key->labels, warp_tap((float)x + dx, (float)y + dy, j->ww, j->wh), k->id);
 }
 
@@ -264,98 +237,6 @@ static void sharpen_row(void *arg, int row)
             k->f->split[o] = split > k->f->split[o] ? split : k->f->split[o];
         }
     }
-}
-
-/* ---- the network ----------------------------------------------------------------------------------------------------- */
-
-struct warp_job {
-    const struct pjob *job;
-    const struct pside *side;
-    const struct flow_field *to;
-    uint8_t id;
-    float *out;
-};
-
-static void warp_object_row(void *arg, int y)
-{
-    const struct warp_job *k = arg;
-    const struct pjob *j = k->job;
-    int w = k->to->width_px, h = k->to->height_px;
-    float kx = (float)j->ww / (float)w, ky = (float)j->wh / (float)h;
-    size_t o = (size_t)y * (size_t)w;
-    for (int x = 0; x < w; x++, o++) {
-        float sx = ((float)x + k->to->dx[o] + 0.5f) * kx - 0.5f, sy = ((float)y + k->to->dy[o] + 0.5f) * ky - 0.5f;
-        k->out[o] = warp_read_share(k->side->key->labels, warp_tap(sx, sy, j->ww, j->wh), k->id);
-    }
-}
-
-/* f->net = the network's probability of object `id`, at working size. */
-static int net_answer(struct fuser *f, const struct pframe *frame, const struct pside *const *sides, int n, uint8_t id,
-                      struct err *e)
-{
-    struct pjob *j = f->job;
-    struct fgplg_side in[2] = {{0}};
-    bool paper = j->opts->mode == PROPAGATE_PAPER;
-    for (int i = 0; i < n; i++) {
-        const struct flow_field *to = paper ? &sides[i]->chain : &sides[i]->chain_v;
-        int slot = sides[i]->key->im.ordinal < frame->ordinal ? 0 : 1;
-        par_for(to->height_px, warp_object_row, &(struct warp_job){j, sides[i], to, id, f->warped[i]});
-        in[slot] = (struct fgplg_side){to, f->warped[i], paper ? NULL : sides[i]->rel_chain_v};
-    }
-    struct flow_image rgb = {frame->rgb, j->ww, j->wh, 3 * j->ww, 3};
-    int64_t start = clock_mono_ms();
-    int rc = propagate_net_run(f->generator, &rgb, in, j->ww, j->wh, f->net, e);
-    __atomic_fetch_add(&j->result->net_ms, clock_mono_ms() - start, __ATOMIC_RELAXED);
-    return rc;
-}
-
-struct blend {
-    struct fuser *f;
-    struct gfilter_rect r;
-    float *doubt;        /* working size; 0 outside r */
-    const float *region; /* doubt averaged over DOUBT_CELL px: rw x rh */
-    int rw, rh;
-};
-
-static void doubt_row(void *arg, int row)
-{
-    const struct blend *b = arg;
-    const struct fuser *f = b->f;
-    size_t o = (size_t)(b->r.y + row) * (size_t)f->job->ww + (size_t)b->r.x;
-    for (int x = 0; x < b->r.w; x++, o++)
-        b->doubt[o] = 1 - fabsf(2 * f->p[o] - 1) * (1 - f->split[o]);
-}
-
-static void blend_row(void *arg, int row)
-{
-    const struct blend *b = arg;
-    struct fuser *f = b->f;
-    int y = b->r.y + row;
-    size_t o = (size_t)y * (size_t)f->job->ww + (size_t)b->r.x;
-    float kx = (float)b->rw / (float)f->job->ww, ky = (float)b->rh / (float)f->job->wh;
-    for (int x = b->r.x; x < b->r.x + b->r.w; x++, o++) {
-        float around =
-            warp_sample(b->region, ((float)x + 0.5f) * kx - 0.5f, ((float)y + 0.5f) * ky - 0.5f, b->rw, b->rh);
-        float leave = warp_clamp((around - DOUBT_LEAST) / (DOUBT_FULL - DOUBT_LEAST), 0, 1);
-        f->p[o] += NET_SHARE * leave * b->doubt[o] * (f->net[o] - f->p[o]);
-    }
-}
-
-/*
- * The network's say. It moves a pixel by at most NET_SHARE times the doubt that the warped labels leave there, and only where
- * the doubt fills a region: the thin seam of doubt along every outline is not its business, since it sees less detail
- * than the flow. So a poor network cannot undo what the flow knows.
- */
-static int blend(struct fuser *f, struct gfilter_rect r, struct err *e)
-{
-    const struct pjob *j = f->job;
-    struct blend b = {f, r, f->warped[0], f->warped[1], j->ww / DOUBT_CELL + 1, j->wh / DOUBT_CELL + 1};
-    memset(b.doubt, 0, (size_t)j->ww * (size_t)j->wh * sizeof(float));
-    par_for(r.h, doubt_row, &b);
-    int rc = plane_resample(b.doubt, j->ww, j->wh, f->warped[1], b.rw, b.rh, e);
-    if (rc == 0)
-        par_for(r.h, blend_row, &b);
-    return rc;
 }
 
 /* ---- from probabilities to labels ------------------------------------------------------------------------------------ */
@@ -495,11 +376,8 @@ static int fuse_object(struct fuser *f, const struct sight *s, const struct edge
     memset(f->p, 0, (size_t)j->ww * (size_t)j->wh * sizeof(float));
     par_for(r.h, sharpen_row, &(struct sharpen){f, s, f->scores[slot], id, r});
     int rc = gfilter_run(fit->filter, f->p, r, e);
-    if (rc == 0 && f->generator) {
-        rc = net_answer(f, s->frame, s->sides, s->n_sides, id, e);
-        if (rc == 0)
-            rc = blend(f, r, e);
-    }
+    if (rc == 0 && f->refiner)
+        rc = refiner_run(f->refiner, &(struct object_view){s->frame, s->sides, s->n_sides, id, f->p, f->split}, r, e);
     return rc ? rc : tally(f, r, id, e);
 }
 
@@ -516,11 +394,9 @@ int fuser_run_paper(struct fuser *f, const struct pframe *frame, const struct ps
     int rc = 0;
     clear(f);
     for (int i = 0; rc == 0 && i < f->n_ids; i++) {
-        rc = net_answer(f, frame, sides, 2, f->ids[i], e);
-        if (rc == 0) {
-            memcpy(f->p, f->net, (size_t)j->ww * (size_t)j->wh * sizeof(*f->p));
+        rc = refiner_paper(f->refiner, &(struct object_view){frame, sides, 2, f->ids[i], f->p, NULL}, e);
+        if (rc == 0)
             rc = tally(f, (struct gfilter_rect){0, 0, j->ww, j->wh}, f->ids[i], e);
-        }
     }
     if (rc == 0)
         decide(f, out);

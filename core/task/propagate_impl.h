@@ -3,6 +3,7 @@
 #define CORE_TASK_PROPAGATE_IMPL_H
 
 #include "core/flow/flow.h"
+#include "core/flow/gfilter.h"
 #include "core/flow/vote.h"
 #include "core/task/propagate.h"
 #include "core/task/propagate_net.h"
@@ -30,13 +31,15 @@ struct pjob {
     struct propagate_result *result;
     struct clip *clip;
     struct clip_info info;
-    struct flow *flow;
+    struct flow *flow;      /* on pictures of working size in paper mode, else of voting size: a coarse look far away */
+    struct flow *near_flow; /* between neighbours, on pictures of voting size but with the detail of the working size */
     struct propagate_net
         *nets[PROPAGATE_LANES]; /* one per lane, made when it is first needed; all NULL without a model */
     char model_name[192];
     int w, h;   /* of the frames */
     int ww, wh; /* working size */
-    int vw, vh; /* voting size, half of it */
+    int vw,
+        vh; /* voting size, half of it for large pictures; that of flow fields too (paper mode's have the working size) */
     bool binary;
     struct key_mask *keys; /* by frame */
     size_t n_keys;
@@ -61,25 +64,45 @@ int span_run(struct pjob *j, const struct propagate_span *plan, struct err *e);
 struct pframe {
     int64_t ordinal;
     uint8_t *rgb;    /* ww x wh */
-    uint8_t *grey;   /* ww x wh */
-    uint8_t *grey_v; /* vw x vh */
+    uint8_t *grey;   /* vw x vh */
     float *features; /* vote_features, vw x vh */
 };
 
 struct pkeyframe {
     struct pframe im;
     uint8_t *labels; /* ww x wh */
+    uint32_t *edges; /* vote_edges of labels */
 };
 
 /* How one keyframe sees a frame. */
 struct pside {
     const struct pkeyframe *key;
-    double nearness;            /* 0..1, the two sides' add up to 1 */
-    struct flow_field chain;    /* working size, frame -> keyframe */
-    struct flow_field chain_v;  /* voting size */
-    struct flow_field direct_v; /* voting size */
-    float *rel_chain_v, *rel_direct_v;
+    double nearness;                 /* 0..1, the two sides' add up to 1 */
+    struct flow_field chain, direct; /* frame -> keyframe */
+    float *rel_chain, *rel_direct;   /* their reliability */
 };
+
+/* ---- the network's say (propagate_refine.c) -------------------------------------------------------------------------- */
+
+struct refiner; /* a network with its buffers */
+
+struct object_view { /* one object of one frame, as the keyframes see it */
+    const struct pframe *frame;
+    const struct pside *const *sides;
+    int n_sides;
+    uint8_t id;
+    float *p;           /* working size: its probability */
+    const float *split; /* working size: how far the two sides differ, 0..1 */
+};
+
+int refiner_new(struct pjob *j, int lane, struct refiner **out, struct err *e);
+void refiner_free(struct refiner *f);
+/* Changes v->p, which is 0 outside r, where the network has something to add. */
+int refiner_run(struct refiner *f, const struct object_view *v, struct gfilter_rect r, struct err *e);
+/* v->p = the network's answer; v->split is not used. */
+int refiner_paper(struct refiner *f, const struct object_view *v, struct err *e);
+
+/* ---- fusing (propagate_fuse.c) --------------------------------------------------------------------------------------- */
 
 struct fuser; /* buffers of a size and, per span, the labels that occur */
 

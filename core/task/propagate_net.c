@@ -7,6 +7,7 @@
 
 #include "core/net/model.h"
 #include "core/net/plan.h"
+#include "core/task/propagate.h"
 
 struct propagate_net {
     struct plan *plan;
@@ -23,11 +24,13 @@ int propagate_net_open(struct model *m, int net_px, struct propagate_net **out, 
     *out = NULL;
     if (info->arch->in_channels != FGPLG_CHANNELS)
         return err_set(e, ERR_INVALID, "model %s (%s) is not a label generator", info->name, info->arch->name);
+    enum fgplg_style style = strcmp(info->arch->name, "fgplg-lite") ? FGPLG_PLAIN : FGPLG_RELIABLE;
     struct propagate_net *n = calloc(1, sizeof(*n));
     if (!n)
         return err_set(e, ERR_NOMEM, "label generator");
-    n->px = net_px ? net_px : info->input_px;
-    n->style = strcmp(info->arch->name, "fgplg-lite") ? FGPLG_PLAIN : FGPLG_RELIABLE;
+    bool cut_out = !net_px && style != FGPLG_PLAIN && info->input_px > PROPAGATE_NET_PX;
+    n->px = net_px ? net_px : cut_out ? PROPAGATE_NET_PX : info->input_px;
+    n->style = style;
     memcpy(n->norm.mean, info->mean, sizeof(n->norm.mean));
     memcpy(n->norm.std, info->std, sizeof(n->norm.std));
     size_t area = (size_t)n->px * (size_t)n->px;

@@ -8,7 +8,7 @@
 struct model;
 struct propagate_net;
 
-/* net_px 0: the model's own size. ERR_INVALID when the model is not a generator (7 input channels). The model may be closed
+/* net_px 0: see struct propagate_opts. ERR_INVALID when the model is not a generator (7 input channels). The model may be closed
  * afterwards. */
 int propagate_net_open(struct model *m, int net_px, struct propagate_net **out, struct err *e);
 void propagate_net_close(struct propagate_net *n);

@@ -62,7 +62,6 @@ static void pframe_fini(struct pframe *f)
 {
     free(f->rgb);
     free(f->grey);
-    free(f->grey_v);
     free(f->features);
     *f = (struct pframe){0};
 }
@@ -101,6 +100,18 @@ static int scale_bytes(const uint8_t *src, int stride, int channels, int w, int 
     return rc;
 }
 
+static int half_grey(const struct pjob *j, const uint8_t *rgb, uint8_t *half, struct err *e)
+{
+    size_t work = (size_t)j->ww * (size_t)j->wh;
+    uint8_t *grey = malloc(work);
+    if (!grey)
+        return err_set(e, ERR_NOMEM, "resizing a frame");
+    to_grey(rgb, grey, work);
+    int rc = scale_bytes(grey, j->ww, 1, j->ww, j->wh, half, j->vw, j->vh, e);
+    free(grey);
+    return rc;
+}
+
 static int pframe_load(struct pjob *j, int64_t n, struct pframe *out, struct err *e)
 {
     size_t work = (size_t)j->ww * (size_t)j->wh, vote = (size_t)j->vw * (size_t)j->vh;
@@ -110,17 +121,14 @@ static int pframe_load(struct pjob *j, int64_t n, struct pframe *out, struct err
     if (rc)
         return rc;
     out->rgb = malloc(3 * work);
-    out->grey = malloc(work);
-    out->grey_v = malloc(vote);
+    out->grey = malloc(vote);
     out->features = aligned_alloc(64, (vote * 4 * sizeof(float) + 63) / 64 * 64);
-    if (!out->rgb || !out->grey || !out->grey_v || !out->features)
+    if (!out->rgb || !out->grey || !out->features)
         rc = err_set(e, ERR_NOMEM, "frame %lld", (long long)n);
     if (rc == 0)
         rc = scale_bytes(f->data, f->stride_bytes, 3, j->w, j->h, out->rgb, j->ww, j->wh, e);
-    if (rc == 0) {
-        to_grey(out->rgb, out->grey, work);
-        rc = scale_bytes(out->grey, j->ww, 1, j->ww, j->wh, out->grey_v, j->vw, j->vh, e);
-    }
+    if (rc == 0)
+        rc = half_grey(j, out->rgb, out->grey, e);
     if (rc == 0)
         rc = vote_features(&(struct flow_image){out->rgb, j->ww, j->wh, 3 * j->ww, 3}, j->vw, j->vh, out->features, e);
     frame_unref(f);
@@ -135,6 +143,7 @@ static void pkeyframe_free(struct pkeyframe *k)
         return;
     pframe_fini(&k->im);
     free(k->labels);
+    free(k->edges);
     free(k);
 }
 
@@ -145,9 +154,11 @@ static int pkeyframe_load(struct pjob *j, int64_t n, struct pkeyframe **out, str
         return 0;
     struct frame *mask = NULL;
     struct pkeyframe *k = calloc(1, sizeof(*k));
-    if (k)
+    if (k) {
         k->labels = malloc((size_t)j->ww * (size_t)j->wh);
-    int rc = k && k->labels ? 0 : err_set(e, ERR_NOMEM, "keyframe %lld", (long long)n);
+        k->edges = malloc(((size_t)j->ww + 1) * ((size_t)j->wh + 1) * sizeof(*k->edges));
+    }
+    int rc = k && k->labels && k->edges ? 0 : err_set(e, ERR_NOMEM, "keyframe %lld", (long long)n);
     if (rc == 0)
         rc = pframe_load(j, n, &k->im, e);
     if (rc == 0)
@@ -161,6 +172,7 @@ static int pkeyframe_load(struct pjob *j, int64_t n, struct pkeyframe **out, str
         for (int x = 0; x < j->ww; x++)
             k->labels[(size_t)y * (size_t)j->ww + (size_t)x] = row[((int64_t)x * 2 + 1) * j->w / (2 * j->ww)];
     }
+    vote_edges(k->labels, j->ww, j->wh, k->edges);
     frame_unref(mask);
     *out = k;
     return 0;
@@ -170,8 +182,8 @@ static int pkeyframe_load(struct pjob *j, int64_t n, struct pkeyframe **out, str
 
 static int state_init(struct state *s, const struct pjob *j, struct err *e)
 {
-    int rc = flow_field_init(&s->to, j->ww, j->wh, e);
-    return rc ? rc : flow_field_init(&s->from, j->ww, j->wh, e);
+    int rc = flow_field_init(&s->to, j->vw, j->vh, e);
+    return rc ? rc : flow_field_init(&s->from, j->vw, j->vh, e);
 }
 
 static void state_fini(struct state *s)
@@ -208,10 +220,9 @@ static void state_move(struct state *s, struct state *spare, const struct flow_f
 static void seen_fini(struct seen *s)
 {
     flow_field_fini(&s->side.chain);
-    flow_field_fini(&s->side.chain_v);
-    flow_field_fini(&s->side.direct_v);
-    free(s->side.rel_chain_v);
-    free(s->side.rel_direct_v);
+    flow_field_fini(&s->side.direct);
+    free(s->side.rel_chain);
+    free(s->side.rel_direct);
     *s = (struct seen){0};
 }
 
@@ -220,14 +231,13 @@ static int seen_init(struct seen *s, const struct pjob *j, struct err *e)
     if (s->side.chain.dx)
         return 0;
     size_t vote = (size_t)j->vw * (size_t)j->vh;
-    int rc = flow_field_init(&s->side.chain, j->ww, j->wh, e);
+    bool paper = j->opts->mode == PROPAGATE_PAPER;
+    int rc = flow_field_init(&s->side.chain, paper ? j->ww : j->vw, paper ? j->wh : j->vh, e);
     if (rc == 0)
-        rc = flow_field_init(&s->side.chain_v, j->vw, j->vh, e);
-    if (rc == 0)
-        rc = flow_field_init(&s->side.direct_v, j->vw, j->vh, e);
-    s->side.rel_chain_v = malloc(vote * sizeof(float));
-    s->side.rel_direct_v = malloc(vote * sizeof(float));
-    if (rc == 0 && (!s->side.rel_chain_v || !s->side.rel_direct_v))
+        rc = flow_field_init(&s->side.direct, j->vw, j->vh, e);
+    s->side.rel_chain = malloc(vote * sizeof(float));
+    s->side.rel_direct = malloc(vote * sizeof(float));
+    if (rc == 0 && (!s->side.rel_chain || !s->side.rel_direct))
         rc = err_set(e, ERR_NOMEM, "interval");
     return rc;
 }
@@ -265,9 +275,9 @@ static int neighbour_flow(struct span *s, int i, struct err *e)
 {
     const struct pjob *j = s->job;
     const struct pframe *a = &s->c.frames[i / 2], *b = &s->c.frames[i / 2 + 1];
-    struct flow_image ia = {a->grey, j->ww, j->wh, j->ww, 1}, ib = {b->grey, j->ww, j->wh, j->ww, 1};
-    return i % 2 ? flow_compute(j->flow, &ib, &ia, &s->c.bwd[i / 2], e)
-                 : flow_compute(j->flow, &ia, &ib, &s->c.fwd[i / 2], e);
+    struct flow_image ia = {a->grey, j->vw, j->vh, j->vw, 1}, ib = {b->grey, j->vw, j->vh, j->vw, 1};
+    return i % 2 ? flow_compute(j->near_flow, &ib, &ia, &s->c.bwd[i / 2], e)
+                 : flow_compute(j->near_flow, &ia, &ib, &s->c.fwd[i / 2], e);
 }
 
 static int direct_flow(struct span *s, int i, struct err *e)
@@ -278,8 +288,8 @@ static int direct_flow(struct span *s, int i, struct err *e)
     if (!seen->valid)
         return 0;
     const struct pframe *f = &s->c.frames[s->c.first + i / 2 - s->c.base];
-    struct flow_image a = {f->grey_v, j->vw, j->vh, j->vw, 1}, b = {key->im.grey_v, j->vw, j->vh, j->vw, 1};
-    return flow_compute(j->flow, &a, &b, &seen->side.direct_v, e);
+    struct flow_image a = {f->grey, j->vw, j->vh, j->vw, 1}, b = {key->im.grey, j->vw, j->vh, j->vw, 1};
+    return flow_compute(j->flow, &a, &b, &seen->side.direct, e);
 }
 
 static void one_flow(void *arg, int i)
@@ -301,9 +311,9 @@ static int chunk_flows(struct span *s, struct err *e)
     struct flows w = {.s = s, .neighbours = 2 * (c->n - 1)};
     int64_t start = clock_mono_ms();
     for (int i = 0; i + 1 < c->n; i++) {
-        int rc = c->fwd[i].dx ? 0 : flow_field_init(&c->fwd[i], s->job->ww, s->job->wh, e);
+        int rc = c->fwd[i].dx ? 0 : flow_field_init(&c->fwd[i], s->job->vw, s->job->vh, e);
         if (rc == 0 && !c->bwd[i].dx)
-            rc = flow_field_init(&c->bwd[i], s->job->ww, s->job->wh, e);
+            rc = flow_field_init(&c->bwd[i], s->job->vw, s->job->vh, e);
         if (rc)
             return rc;
     }
@@ -355,18 +365,16 @@ static int chunk_load(struct span *s, int64_t i, bool left, bool right, struct e
 /* ---- what a keyframe sees -------------------------------------------------------------------------------------------- */
 
 /* Fills in what a keyframe sees of a frame; the direct flow is there already. */
-static void look(const struct pkeyframe *key, const struct state *st, struct flow_field *from_v, struct pside *out)
+static void look(const struct pkeyframe *key, const struct state *st, struct pside *out)
 {
     out->key = key;
     field_copy(&out->chain, &st->to);
-    flow_resize(&st->to, &out->chain_v);
-    flow_resize(&st->from, from_v);
-    flow_reliability(&out->chain_v, from_v, out->rel_chain_v);
-    flow_reliability(&out->direct_v, from_v, out->rel_direct_v);
+    flow_reliability(&st->to, &st->from, out->rel_chain);
+    flow_reliability(&out->direct, &st->from, out->rel_direct);
 }
 
 /* Walks the right state from just after the chunk to its first frame, and fills the views that are valid. */
-static int walk_right(struct span *s, struct flow_field *from_v, struct err *e)
+static int walk_right(struct span *s, struct err *e)
 {
     struct chunk *c = &s->c;
     int rc = 0;
@@ -374,20 +382,20 @@ static int walk_right(struct span *s, struct flow_field *from_v, struct err *e)
         int64_t at = k - c->base;
         state_move(&s->right_state, &s->spare, &c->fwd[at], &c->bwd[at]);
         if (c->right[k - c->first].valid)
-            look(s->right, &s->right_state, from_v, &c->right[k - c->first].side);
+            look(s->right, &s->right_state, &c->right[k - c->first].side);
         rc = pjob_step(s->job, 0, e);
     }
     return rc;
 }
 
-static int walk_left(struct span *s, struct flow_field *from_v, struct err *e)
+static int walk_left(struct span *s, struct err *e)
 {
     struct chunk *c = &s->c;
     int rc = 0;
     for (int64_t k = c->first; rc == 0 && k <= c->last; k++) {
         int64_t at = k - c->base;
         state_move(&s->left_state, &s->spare, &c->bwd[at - 1], &c->fwd[at - 1]);
-        look(s->left, &s->left_state, from_v, &c->left[k - c->first].side);
+        look(s->left, &s->left_state, &c->left[k - c->first].side);
         rc = pjob_step(s->job, 0, e);
     }
     return rc;
@@ -500,7 +508,7 @@ static int find_checkpoints(struct span *s, struct err *e)
     for (int64_t i = s->n_chunks - 1; rc == 0 && i > 0 && in_reach(s, i - 1); i--) {
         rc = chunk_load(s, i, false, false, e);
         if (rc == 0)
-            rc = walk_right(s, NULL, e);
+            rc = walk_right(s, e);
         if (rc == 0)
             rc = keep_checkpoint(s, i - 1, e);
     }
@@ -524,18 +532,14 @@ static void resume_right(struct span *s, int64_t i)
 /* Step 2 for one chunk. */
 static int run_chunk(struct span *s, int64_t i, struct err *e)
 {
-    struct flow_field from_v = {0};
     bool right = in_reach(s, i);
     int rc = chunk_load(s, i, s->left, right, e);
-    if (rc == 0)
-        rc = flow_field_init(&from_v, s->job->vw, s->job->vh, e);
     if (rc == 0 && right) {
         resume_right(s, i);
-        rc = walk_right(s, &from_v, e);
+        rc = walk_right(s, e);
     }
     if (rc == 0 && s->left)
-        rc = walk_left(s, &from_v, e);
-    flow_field_fini(&from_v);
+        rc = walk_left(s, e);
     return rc ? rc : fuse_chunk(s, e);
 }
 

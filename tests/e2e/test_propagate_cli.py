@@ -112,7 +112,7 @@ def test_masks_for_every_frame(clip, tmp_path):
             assert l["source"] == "manual" and l["confidence"] == 1 and not doubt.any()
             assert ((m > 0) == (truth[t] > 0)).all()
             continue
-        assert l["source"] == "pseudo" and 0 < l["confidence"] <= 1 and l["flow"] == "dis:medium" and l["model"] is None
+        assert l["source"] == "pseudo" and 0 < l["confidence"] <= 1 and l["flow"] == "dis:brisk" and l["model"] is None
         assert l["one_sided"] == (t < 4 or t > 20)
         assert (l["left"], l["right"]) == next(e for lo, hi, e in
                                                ((0, 4, (None, 4)), (4, 12, (4, 12)), (12, 20, (12, 20)), (20, 25, (20, None)))
@@ -185,7 +185,7 @@ def test_working_size_and_flow_choice(clip, tmp_path):
         labels = propagate(frames, keys, tmp_path / f"out{i}", *flags)
         assert read(tmp_path / f"out{i}" / "00004.png").shape == (H, W)
         assert j(read(tmp_path / f"out{i}" / "00004.png") > 0, truth[4] > 0) > 0.88
-        assert labels[4]["flow"] == ("dis:medium" if i == 0 else flags[1])
+        assert labels[4]["flow"] == ("dis:brisk" if i == 0 else flags[1])
 
 
 def test_zip_of_frames(clip, tmp_path):

@@ -283,6 +283,41 @@ static void dis_is_repeatable_and_keeps_no_state(void **state)
     flow_close(f);
 }
 
+/* Halved pictures with flow_open_halved give what whole ones give with flow_open, in their own pixels. */
+static void halved_pictures_lose_no_flow(void **state)
+{
+    (void)state;
+    enum { W = 160, H = 128, HW = W / 2, HH = H / 2 };
+    static uint8_t whole[2][W * H], half[2][HW * HH];
+    struct err e = {0};
+    struct flow *f, *fh;
+    struct flow_field out, out_h;
+    for (int k = 0; k < 2; k++) {
+        shifted(whole[k], W, H, 1, k ? 6 : 0, k ? -4 : 0);
+        for (int i = 0; i < HW * HH; i++) {
+            const uint8_t *p = whole[k] + 2 * (i / HW) * W + 2 * (i % HW);
+            half[k][i] = (uint8_t)((p[0] + p[1] + p[W] + p[W + 1] + 2) / 4);
+        }
+    }
+    assert_int_equal(flow_open("dis:medium", &f, &e), 0);
+    assert_int_equal(flow_open_halved("dis:medium", 1, &fh, &e), 0);
+    field(&out, W, H);
+    field(&out_h, HW, HH);
+    struct flow_image a = {whole[0], W, H, W, 1}, b = {whole[1], W, H, W, 1};
+    struct flow_image ah = {half[0], HW, HH, HW, 1}, bh = {half[1], HW, HH, HW, 1};
+    assert_int_equal(flow_compute(f, &a, &b, &out, &e), 0);
+    assert_int_equal(flow_compute(fh, &ah, &bh, &out_h, &e), 0);
+    double gap = 0;
+    for (int y = 8; y < HH - 8; y++)
+        for (int x = 8; x < HW - 8; x++)
+            gap += fabs((double)out.dx[2 * y * W + 2 * x] - 2 * (double)out_h.dx[y * HW + x]);
+    assert_true(gap / ((HH - 16) * (HW - 16)) < 0.1);
+    flow_field_fini(&out);
+    flow_field_fini(&out_h);
+    flow_close(f);
+    flow_close(fh);
+}
+
 static void bad_requests_are_refused(void **state)
 {
     (void)state;
@@ -295,7 +330,7 @@ static void bad_requests_are_refused(void **state)
     assert_int_equal(flow_open("", &f, &e), ERR_INVALID);
     assert_null(f);
     assert_int_equal(flow_open("dis", &f, &e), 0);
-    assert_string_equal(flow_name(f), "dis:medium");
+    assert_string_equal(flow_name(f), "dis:brisk");
     static uint8_t px[64 * 64 * 3];
     struct flow_field out;
     field(&out, 64, 64);
@@ -334,8 +369,8 @@ static void check_still(struct flow *f, int w, int h)
 static void small_pictures_work(void **state)
 {
     (void)state;
-    static const char *const specs[] = {"dis:fast", "dis:medium", "dis:fine"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const specs[] = {"dis:brisk", "dis:fast", "dis:medium", "dis:fine"};
+    for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
         struct err e = {0};
         struct flow *f;
         assert_int_equal(flow_open(specs[i], &f, &e), 0);
@@ -416,6 +451,7 @@ int main(void)
         cmocka_unit_test(magnitude_and_resize_are_relative),
         cmocka_unit_test(dis_finds_translation),
         cmocka_unit_test(dis_is_repeatable_and_keeps_no_state),
+        cmocka_unit_test(halved_pictures_lose_no_flow),
         cmocka_unit_test(bad_requests_are_refused),
         cmocka_unit_test(small_pictures_work),
         cmocka_unit_test(generator_channels),

@@ -26,6 +26,7 @@ static void two_halves(uint8_t *rgb, int edge, uint64_t seed)
 struct scene { /* one frame, one keyframe, both with an edge; the object is the bright part */
     _Alignas(64) float mine[4 * N], theirs[4 * N];
     uint8_t labels[N];
+    uint32_t edges[(W + 1) * (H + 1)];
     float prior[N], prior2[N], score[N], weight[N], weight2[N];
     struct flow_field to, to2;
     struct vote v;
@@ -53,6 +54,7 @@ static struct scene *scene_new(int edge, int key_edge)
         s->prior[i] = s->prior2[i] = 0.5f;
         s->to.dx[i] = (float)(key_edge - edge);
     }
+    vote_edges(s->labels, W, H, s->edges);
     s->scores[0] = s->score;
     s->v = (struct vote){.w = W,
                          .h = H,
@@ -64,8 +66,8 @@ static struct scene *scene_new(int edge, int key_edge)
                          .features = s->mine,
                          .scores = s->scores,
                          .weights = {s->weight, s->weight2}};
-    s->v.candidates[0] = (struct vote_candidate){&s->to, s->theirs, s->labels, s->prior};
-    s->v.candidates[1] = (struct vote_candidate){&s->to2, s->theirs, s->labels, s->prior2};
+    s->v.candidates[0] = (struct vote_candidate){&s->to, s->theirs, s->labels, s->edges, s->prior};
+    s->v.candidates[1] = (struct vote_candidate){&s->to2, s->theirs, s->labels, s->edges, s->prior2};
     return s;
 }
 
@@ -136,11 +138,52 @@ static void priors_decide_where_colours_do_not(void **state)
         s->to.dx[i] = 40; /* candidate 1 says object, candidate 2 background, in the left part */
         s->prior2[i] = 0.125f;
     }
+    vote_edges(s->labels, W, H, s->edges);
     s->v.n_candidates = 2;
     assert_int_equal(vote_run(&s->v, &e), 0);
     for (int y = 5; y < H - 5; y++)
         for (int x = 5; x < 10; x++)
             assert_true(fabsf(s->score[y * W + x] - 0.8f) < 0.03f);
+    scene_free(s);
+}
+
+static void edges_tell_whether_a_rectangle_has_one_label(void **state)
+{
+    (void)state;
+    static uint8_t labels[N];
+    static uint32_t edges[(W + 1) * (H + 1)];
+    struct rng r;
+    rng_seed(&r, 3);
+    memset(labels, 4, sizeof(labels));
+    for (int i = 0; i < 5; i++)
+        labels[rng_int(&r, N)] = 9;
+    vote_edges(labels, W, H, edges);
+    for (int i = 0; i < 4000; i++) {
+        int x0 = rng_int(&r, W), x1 = x0 + rng_int(&r, W - x0), y0 = rng_int(&r, H), y1 = y0 + rng_int(&r, H - y0);
+        uint32_t want = 0;
+        for (int y = y0; y <= y1; y++)
+            for (int x = x0; x <= x1; x++) {
+                const uint8_t *p = &labels[y * W + x];
+                want += (x + 1 < W && p[0] != p[1]) || (y + 1 < H && p[0] != p[W]);
+            }
+        const uint32_t *top = edges + y0 * (W + 1), *end = edges + (y1 + 1) * (W + 1);
+        assert_int_equal(end[x1 + 1] - end[x0] - top[x1 + 1] + top[x0], want);
+    }
+}
+
+/* The quick answer for a tile must not swallow a single pixel of another label. */
+static void a_lone_pixel_is_not_overlooked(void **state)
+{
+    (void)state;
+    struct scene *s = scene_new(0, 0); /* no motion, one colour */
+    struct err e = {0};
+    for (int at = 0; at < N; at += 37) {
+        for (int i = 0; i < N; i++)
+            s->labels[i] = i == at ? 7 : 0;
+        vote_edges(s->labels, W, H, s->edges);
+        assert_int_equal(vote_run(&s->v, &e), 0);
+        assert_true(s->score[at] > 0.05f);
+    }
     scene_free(s);
 }
 
@@ -277,6 +320,8 @@ int main(void)
         cmocka_unit_test(flow_that_is_off_by_a_pixel_is_mended),
         cmocka_unit_test(colours_decide_between_candidates),
         cmocka_unit_test(priors_decide_where_colours_do_not),
+        cmocka_unit_test(edges_tell_whether_a_rectangle_has_one_label),
+        cmocka_unit_test(a_lone_pixel_is_not_overlooked),
         cmocka_unit_test(wild_flow_is_safe),
         cmocka_unit_test(filter_matches_reference),
         cmocka_unit_test(filter_snaps_to_the_edge),
