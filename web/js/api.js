@@ -1,5 +1,7 @@
 /* The service as functions. Every failure is an ApiError that carries the problem+json document, so views can show its detail. */
 
+import { saveBlob } from "./dom.js";
+
 export class ApiError extends Error {
   constructor(status, problem) {
     super(problem.detail || problem.title || `HTTP ${status}`);
@@ -50,12 +52,12 @@ export async function request(method, path, { body, headers = {}, raw = false, s
 export const get = (path, options) => request("GET", path, options);
 export const post = (path, body, options) => request("POST", path, { body, ...options });
 
-/* fetch() cannot report upload progress, so uploads go through XMLHttpRequest. Resolves to the job. */
-export function upload(path, file, onProgress) {
+/* fetch() cannot report upload progress, so forms go through XMLHttpRequest. Resolves to the answer's document. */
+export function sendForm(path, form, onProgress, headers = {}) {
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
     xhr.open("POST", path);
-    for (const [k, v] of Object.entries(authHeaders())) xhr.setRequestHeader(k, v);
+    for (const [k, v] of Object.entries({ ...authHeaders(), ...headers })) xhr.setRequestHeader(k, v);
     xhr.upload.onprogress = (e) => e.lengthComputable && onProgress(e.loaded / e.total);
     xhr.onerror = () => reject(new ApiError(0, { detail: "The upload was cut off", code: "offline" }));
     xhr.onload = () => {
@@ -64,10 +66,15 @@ export function upload(path, file, onProgress) {
       if (xhr.status >= 200 && xhr.status < 300) resolve(doc);
       else reject(new ApiError(xhr.status, doc));
     };
-    const form = new FormData();
-    form.append("clip", file, file.name);
     xhr.send(form);
   });
+}
+
+/* Uploads a clip. Resolves to what was made of it: a job or a clip. */
+export function upload(path, file, onProgress) {
+  const form = new FormData();
+  form.append("clip", file, file.name);
+  return sendForm(path, form, onProgress);
 }
 
 /*
@@ -137,12 +144,7 @@ export async function bitmap(path, signal) {
 /* Saves a protected resource under a name. */
 export async function download(path, name) {
   const response = await request("GET", path, { headers: { Accept: "*/*" }, raw: true });
-  const url = URL.createObjectURL(await response.blob());
-  const a = document.createElement("a");
-  a.href = url;
-  a.download = name;
-  a.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60000);
+  saveBlob(await response.blob(), name);
 }
 
 /* Every item of a list, page after page. */

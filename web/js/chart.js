@@ -16,7 +16,7 @@ function svg(tag, attributes, ...children) {
 function ticks(lo, hi, count) {
   const raw = (hi - lo) / count, power = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 5, 10].find((s) => s * power >= raw) * power;
   const out = [];
-  for (let v = Math.ceil(lo / step) * step; v <= hi + step * 1e-6; v += step) out.push(v);
+  for (let k = Math.ceil(lo / step - 1e-6); k * step <= hi + step * 1e-6; k++) out.push(Number((k * step).toPrecision(12)));
   return out;
 }
 

@@ -20,6 +20,15 @@ export function toast(message, kind = "bad") {
   setTimeout(() => el.remove(), 8000);
 }
 
+/* Hands text to the user as a file. */
+export function saveText(text, name) { saveBlob(new Blob([text]), name); }
+
+export function saveBlob(blob, name) {
+  const url = URL.createObjectURL(blob);
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
 export function formatBytes(n) {
   const units = ["B", "KB", "MB", "GB", "TB"];
   let i = 0;

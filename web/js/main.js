@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { h, toast } from "./dom.js";
 import { home } from "./views/home.js";
 import { job } from "./views/job.js";
+import { evaluation } from "./views/eval.js";
 import { editor } from "./views/editor.js";
 import { project } from "./views/project.js";
 import { projects } from "./views/projects.js";
@@ -14,6 +15,7 @@ const routes = [
   { pattern: /^\/projects$/, view: projects, nav: "Projects", href: "/projects" },
   { pattern: /^\/projects\/([a-z0-9]+)$/, view: project },
   { pattern: /^\/projects\/([a-z0-9]+)\/clips\/([a-z0-9]+)(?:\/(\d+))?$/, view: editor },
+  { pattern: /^\/eval$/, view: evaluation, nav: "Eval", href: "/eval" },
   { pattern: /^\/queue$/, view: queue, nav: "Queue", href: "/queue" },
   { pattern: /^\/jobs\/([a-z0-9]+)$/, view: job },
 ];
