@@ -2,44 +2,10 @@
 
 import pathlib
 
-import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service as Driver
-from selenium.webdriver.common.by import By
+from browser import SHOTS, browser, chromium, emulate, find, text, until  # noqa: F401 (fixtures)
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 DEMO = pathlib.Path(__file__).parents[1] / "data" / "demo.mp4"
-SHOTS = pathlib.Path(__file__).parents[2] / "build" / "screenshots"
-
-
-@pytest.fixture
-def browser(tmp_path):
-    options = Options()
-    options.binary_location = "/usr/bin/chromium"
-    for arg in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(arg)
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Driver("/usr/bin/chromedriver"))
-    driver.set_page_load_timeout(60)
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    yield driver
-    driver.quit()
-
-
-def until(browser, condition, what, timeout=180):
-    return WebDriverWait(browser, timeout, 0.2).until(lambda _: condition(), f"timed out: {what}")
-
-
-def find(browser, css):
-    return browser.find_elements(By.CSS_SELECTOR, css)
-
-
-def text(browser, css):
-    found = find(browser, css)
-    return found[0].text if found else ""
 
 
 def upload(browser, service, path):
@@ -58,7 +24,7 @@ return n / (d.length / 4);
 """
 
 
-def test_round_of_a_visitor(browser, service, tmp_path):
+def test_round_of_a_visitor(browser, service):
     upload(browser, service, DEMO)
     until(browser, lambda: text(browser, ".state") == "succeeded", "the job's end")
     until(browser, lambda: text(browser, "output").startswith("frame 0"), "the first frame")
@@ -78,7 +44,7 @@ def test_round_of_a_visitor(browser, service, tmp_path):
 
     [zipped] = [b for b in find(browser, "button") if "Maps" in b.text]
     zipped.click()
-    until(browser, lambda: list(tmp_path.glob("*-maps.zip")), "the downloaded zip", 30)
+    until(browser, lambda: list(browser.downloads.glob("*-maps.zip")), "the downloaded zip", 30)
     severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE" and "/v1/models" not in line["message"]]
     assert severe == []
 
@@ -92,8 +58,7 @@ def test_refused_file_is_explained(browser, service, tmp_path):
 
 
 def test_phone_width_and_dark(browser, service):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    emulate(browser, 390, 844, dark=True, mobile=True)
     browser.get(f"{service.url}/")
     until(browser, lambda: find(browser, "table"), "the jobs")
     browser.save_screenshot(str(SHOTS / "phone.png"))

@@ -20,6 +20,7 @@ const GROUPS = {
     { id: "zoom-out", name: "Zoom out", keys: ["-"] },
     { id: "fit", name: "Fit", keys: ["0"], help: "the whole frame" },
     { id: "toggle-onion", name: "Onion skin", keys: ["o"], help: "outlines of the neighbours" },
+    { id: "toggle-doubt", name: "Doubt", keys: ["d"], help: "where the label is uncertain" },
     { id: "toggle-mask", name: "Show mask", keys: ["m"] },
     { id: "fainter", name: "Fainter mask", keys: [","] },
     { id: "stronger", name: "Stronger mask", keys: ["."] },

@@ -43,7 +43,7 @@ export function buildLayout({ project, clip, run, timeline, exporter, jobElement
     h("p", { class: "legend dim" }, "Full bars are keyframes. Others: the higher and bluer, the surer; hatched is doubtful; underlined is accepted, crossed out rejected, pale out of date."));
   const side = h("aside", { class: "ed-side", "aria-label": "Settings and review" },
     group("Objects", at.objects),
-    group("Brush and view", at.size.element, at.opacity.element, h("div", { class: "pairs" }, b("toggle-mask", { "aria-pressed": "true" }), b("toggle-onion", { "aria-pressed": "false" }))),
+    group("Brush and view", at.size.element, at.opacity.element, h("div", { class: "pairs" }, b("toggle-mask", { "aria-pressed": "true" }), b("toggle-onion", { "aria-pressed": "false" }), b("toggle-doubt", { "aria-pressed": "false" }))),
     at.panel = group("Review", at.left, h("div", { class: "pairs" }, b("accept"), b("reject"), b("correct"), b("next-worst")),
       h("div", { class: "row bulk" }, at.acceptAll, h("span", {}, at.above, " %"), at.acceptCount)),
     group("This frame", at.label, h("div", { class: "pairs" }, b("nothing"), b("remove", { text: "Remove key" }), b("copy", { class: "wide" }))));

@@ -60,10 +60,9 @@ export class Session {
   async loadMask(n) {
     const edit = this.autosave.pending(n);
     if (edit) return (await decodeMask(edit)).labels;
-    const label = this.labels.get(n);
     if (this.keyframes.has(n) && edit !== null) return this.fetchMask(n, `${this.base}/keyframes/${n}`, true);
     this.autosave.seen(n, null);
-    if (label?.source !== "pseudo" && label?.source !== "rejected") return this.empty;
+    if (!this.labels.get(n)?.mask) return this.empty;
     return this.fetchMask(n, `${this.base}/labels/${n}.png`, false);
   }
 
@@ -90,7 +89,7 @@ export class Session {
     return both;
   }
 
-  hasMask(n) { return this.keyframes.has(n) || ["pseudo", "manual"].includes(this.labels.get(n)?.source); }
+  hasMask(n) { return this.keyframes.has(n) || Boolean(this.labels.get(n)?.mask); }
 
   /* The nearest frame with a mask before (-1) or after (1) n, at most `reach` away unless it is a keyframe; -1: none. */
   neighbour(n, direction) {
@@ -121,7 +120,7 @@ export class Session {
     this.masks.put(n, labels ? labels.slice() : this.empty);
     if (labels) {
       this.keyframes.set(n, this.keyframes.get(n) || { frame: n });
-      this.labels.set(n, { frame: n, source: "manual", state: "accepted", confidence: null });
+      this.labels.set(n, { frame: n, source: "manual", state: "accepted", mask: true });
     } else {
       this.keyframes.delete(n);
       this.labels.delete(n);
@@ -171,6 +170,12 @@ export class Session {
     const answer = await post(`${this.base}/labels/accept`, { min_confidence: confidence });
     await this.refresh();
     return answer;
+  }
+
+  /* Where the label of frame n is doubtful, bright; null when nothing says so. */
+  async doubt(n) {
+    const label = this.labels.get(n);
+    return label?.uncertainty ? bitmap(`${this.base}/labels/${n}/uncertainty.png`, this.abort.signal) : null;
   }
 
   propagate() { return post(`${this.base}/propagate`, {}); }

@@ -1,4 +1,4 @@
-/* Draws the editor's picture: the frame, outlines of the neighbours' masks (onion skin), the mask, the tool's cursor. */
+/* Draws the editor's picture: the frame, where its label is doubtful, outlines of the neighbours' masks (onion skin), the mask, the tool's cursor. */
 
 import { Viewport } from "./viewport.js";
 
@@ -16,6 +16,19 @@ function outline(labels, width, height, [r, g, b]) {
   return canvas;
 }
 
+/* Doubt as a violet veil: the map's brightness is its strength. */
+function veil(map, width, height) {
+  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
+  context.drawImage(map, 0, 0, width, height);
+  const image = context.getImageData(0, 0, width, height), d = image.data;
+  for (let i = 0; i < d.length; i += 4) {
+    d[i + 3] = Math.min(230, d[i] * 2);
+    d[i] = 200; d[i + 1] = 60; d[i + 2] = 255;
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
 export class Stage {
   constructor(canvas, mask) {
     Object.assign(this, { canvas, mask, context: canvas.getContext("2d"), viewport: new Viewport(canvas, mask.width, mask.height) });
@@ -23,6 +36,7 @@ export class Stage {
     this.opacity = 0.6;
     this.showMask = true;
     this.onion = [];
+    this.doubt = null;
     this.painter = null;
     this.observer = new ResizeObserver(() => { this.viewport.resize(); this.draw(); });
     this.observer.observe(canvas);
@@ -32,6 +46,13 @@ export class Stage {
   setOnion(before, after) {
     const { width, height } = this.mask;
     this.onion = [[before, ONION.before], [after, ONION.after]].filter(([labels]) => labels).map(([labels, colour]) => outline(labels, width, height, colour));
+    this.draw();
+  }
+
+  /* map: an ImageBitmap, or null */
+  setDoubt(map) {
+    this.doubt = map && veil(map, this.mask.width, this.mask.height);
+    map?.close();
     this.draw();
   }
 
@@ -52,6 +73,7 @@ export class Stage {
     g.globalAlpha = this.opacity;
     if (this.showMask) g.drawImage(this.mask.canvas, 0, 0);
     g.globalAlpha = 1;
+    if (this.doubt) g.drawImage(this.doubt, 0, 0);
     this.painter?.drawCursor(g);
   }
 

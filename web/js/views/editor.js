@@ -13,7 +13,13 @@ import { Painter, TOOLS } from "../editor/tools.js";
 import { exportMenu } from "../exportmenu.js";
 import { jobLine } from "../jobline.js";
 
-const SLOW_MS = 150, TAP_MS = 350, MAX_OBJECTS = 255;
+const SLOW_MS = 150, HINT_MS = 5000, TAP_MS = 350, MAX_OBJECTS = 255;
+
+/* Why a frame is suggested. */
+const REASONS = {
+  no_keyframes: "stands for most others, a good one to paint first", long_gap: "far from every keyframe", low_confidence: "its label is doubtful",
+  stale: "its keyframes changed", rejected: "its label was rejected",
+};
 
 class Editor {
   static async open(root, projectId, clipId, wanted) {
@@ -42,7 +48,7 @@ class Editor {
     this.live = false;
     this.reviewing = false;
     this.playing = false;
-    this.onion = false;
+    this.onion = this.doubt = false;
   }
 
   build(root) {
@@ -170,6 +176,12 @@ class Editor {
     return this.showOnion();
   }
 
+  toggleDoubt() {
+    this.doubt = !this.doubt;
+    this.at["toggle-doubt"].setAttribute("aria-pressed", String(this.doubt));
+    return this.showDoubt();
+  }
+
   toggleMask() {
     this.stage.showMask = !this.stage.showMask;
     this.at["toggle-mask"].setAttribute("aria-pressed", String(this.stage.showMask));
@@ -236,11 +248,18 @@ class Editor {
     this.showObjects();
     this.stage.draw();
     this.showOnion();
+    this.showDoubt();
   }
 
   say(text) {
     this.at.note.hidden = !text;
     this.at.note.textContent = text;
+  }
+
+  /* A word on the picture that goes by itself. */
+  hint(text) {
+    this.say(text);
+    setTimeout(() => { if (this.at.note.textContent === text) this.say(""); }, HINT_MS);
   }
 
   async showOnion() {
@@ -250,6 +269,11 @@ class Editor {
       return beside < 0 ? null : session.masks.get(beside).catch(() => null);
     }));
     if (n === this.current) this.stage.setOnion(before, after);
+  }
+
+  async showDoubt() {
+    const n = this.current, map = this.doubt && !this.playing ? await this.session.doubt(n).catch(() => null) : null;
+    if (n === this.current) this.stage.setDoubt(map);
   }
 
   /* Playback by the clock: frames that are late are left out. */
@@ -341,8 +365,9 @@ class Editor {
       await this.settled();
       this.watch(await this.session.propagate());
     } catch (e) {
-      toast(e.message);
       this.at.propagate.disabled = false;
+      if (e.code === "already_running") await this.adoptJob();
+      else toast(e.message);
     }
   }
 
@@ -361,11 +386,10 @@ class Editor {
 
   async suggest() {
     const list = await this.session.suggest();
-    const best = list.find((s) => s.frame !== this.current && !this.session.keyframes.has(s.frame));
-    if (!best) { toast("No frame stands out: the labels agree with each other"); return; }
+    const best = list.find((s) => !this.session.keyframes.has(s.frame));
+    if (!best) { toast("No frame stands out: the labels agree with each other", "good"); return; }
     await this.step(best.frame - this.current);
-    this.say(`Suggested: a mask of frame ${best.frame} helps most${best.reason ? ` (${best.reason})` : ""}`);
-    setTimeout(() => this.say(""), 5000);
+    this.hint(`Frame ${best.frame}: ${REASONS[best.reason] || "its mask would help most"}`);
   }
 
   /* ---- review ---- */
@@ -402,8 +426,7 @@ class Editor {
   correct() {
     this.pause();
     this.setTool("brush");
-    this.say("Paint or erase: the frame becomes a keyframe. Next worst goes on.");
-    setTimeout(() => this.say(""), 4000);
+    this.hint("Paint or erase: the frame becomes a keyframe. Next worst goes on.");
   }
 
   async acceptAll() {

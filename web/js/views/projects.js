@@ -38,7 +38,7 @@ export async function projects(root) {
   root.append(h("h1", {}, "Projects"), drop, form);
   const list = await getAll("/v1/projects");
   const row = (p) => h("tr", {}, h("td", {}, h("a", { href: `#/projects/${p.id}` }, p.name)),
-    h("td", { class: "num" }, p.counts?.clips ?? ""), h("td", { class: "num" }, p.counts?.keyframes ?? ""), h("td", { class: "hide-narrow" }, formatDay(p.updated_at || p.created_at)));
+    h("td", { class: "num" }, p.clips ?? ""), h("td", { class: "num" }, p.counts?.keyframes ?? ""), h("td", { class: "hide-narrow" }, formatDay(p.updated_at || p.created_at)));
   root.append(h("section", { class: "card" }, list.length
     ? h("div", { class: "scroll" }, h("table", { "aria-label": "Projects" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Project"), h("th", { scope: "col", class: "num" }, "Clips"),
       h("th", { scope: "col", class: "num" }, "Keyframes"), h("th", { scope: "col", class: "hide-narrow" }, "Changed"))), h("tbody", {}, list.map(row))))

@@ -1,0 +1,171 @@
+"""The annotator's round in headless Chromium: drop a clip, paint, propagate, review, correct, export; nothing painted is ever lost."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from browser import SHOTS, browser, chromium, button, emulate, find, offline, paint, press, save_state, text, until  # noqa: F401
+from conftest import make_video
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+SIZE, FRAMES = (160, 96), 8
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return make_video(tmp_path_factory.mktemp("editor") / "disc.mp4", FRAMES, SIZE)
+
+
+def start(browser, service, clip):
+    """From the start page to painting, as a newcomer would go. Returns the API path of the clip in its new project."""
+    browser.get(f"{service.url}/")
+    until(browser, lambda: find(browser, "#annotate-file"), "the start page")
+    find(browser, "#annotate-file")[0].send_keys(str(clip))
+    until(browser, lambda: find(browser, "#canvas[aria-busy=false]"), "the editor", 60)
+    assert "Paint" in text(browser, "#guide")
+    return "/v1" + re.search(r"#(/projects/\w+/clips/\w+)", browser.current_url).group(1)
+
+
+def saved(browser):
+    until(browser, lambda: save_state(browser) == "saved", "everything saved", 60)
+
+
+def go(browser, frame):
+    body = find(browser, "body")[0]
+    body.send_keys(Keys.HOME, Keys.ARROW_RIGHT * frame)
+    until(browser, lambda: text(browser, "#frame").startswith(f"frame {frame} ") and find(browser, "#canvas[aria-busy=false]"), f"frame {frame}", 60)
+
+
+def mask(service, path):
+    r = service.get(path)
+    assert r.status_code == 200, r.text
+    image = Image.open(io.BytesIO(r.content))
+    assert image.size == SIZE and image.mode == "P"
+    return np.array(image)
+
+
+def no_complaints(browser, allowed=()):
+    severe = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert [m for m in severe if not any(a in m for a in ("/v1/models", *allowed))] == []
+
+
+def test_paint_undo_reload(browser, service, clip):
+    base = start(browser, service, clip)
+    paint(browser, SIZE, [(20, 48), (60, 48)])
+    saved(browser)
+    first = mask(service, f"{base}/keyframes/0")
+    assert set(np.unique(first)) == {0, 1} and first[48, 40] == 1 and first[10, 40] == 0
+    press(browser, "New object")
+    body = find(browser, "body")[0]
+    body.send_keys("p")  # a polygon around the lower right, closed by its first corner
+    for corner in ((100, 60), (150, 60), (150, 90), (100, 90), (100, 60)):
+        paint(browser, SIZE, [corner])
+    saved(browser)
+    both = mask(service, f"{base}/keyframes/0")
+    assert both[75, 125] == 2 and both[48, 40] == 1 and (both == 2).sum() == 50 * 30
+    body.send_keys("e")
+    paint(browser, SIZE, [(20, 48), (60, 48)])
+    saved(browser)
+    assert mask(service, f"{base}/keyframes/0")[48, 40] == 0
+    body.send_keys(Keys.CONTROL, "z")
+    until(browser, lambda: (mask(service, f"{base}/keyframes/0") == both).all(), "the undo, saved", 20)
+    saved(browser)
+    browser.refresh()
+    until(browser, lambda: find(browser, "#canvas[aria-busy=false]"), "the editor again", 60)
+    assert find(browser, "#object-2") and text(browser, "#label") == "Keyframe"
+    body = find(browser, "body")[0]
+    body.send_keys("2", "f")  # fill the background with object 2, then take it back
+    paint(browser, SIZE, [(5, 5)])
+    saved(browser)
+    assert mask(service, f"{base}/keyframes/0")[5, 5] == 2
+    press(browser, "Undo")
+    until(browser, lambda: (mask(service, f"{base}/keyframes/0") == both).all(), "the undo after a reload", 20)
+    no_complaints(browser)
+
+
+def test_undo_of_the_first_stroke_leaves_no_keyframe(browser, service, clip):
+    base = start(browser, service, clip)
+    go(browser, 3)
+    paint(browser, SIZE, [(20, 20), (40, 20)])
+    saved(browser)
+    assert [k["frame"] for k in service.get(f"{base}/keyframes").json()] == [3]
+    press(browser, "Undo")
+    until(browser, lambda: service.get(f"{base}/keyframes").json() == [], "no keyframe", 20)
+    press(browser, "Redo")
+    until(browser, lambda: len(service.get(f"{base}/keyframes").json()) == 1, "a keyframe again", 20)
+    press(browser, "Nothing here")
+    until(browser, lambda: mask(service, f"{base}/keyframes/3").max() == 0, "an empty keyframe", 20)
+
+
+def test_lost_connection(browser, service, clip):
+    base = start(browser, service, clip)
+    offline(browser, True)
+    paint(browser, SIZE, [(20, 48), (60, 48)])
+    until(browser, lambda: save_state(browser) == "offline", "the notice", 30)
+    paint(browser, SIZE, [(20, 70), (60, 70)])
+    offline(browser, False)
+    saved(browser)
+    painted = mask(service, f"{base}/keyframes/0")
+    assert painted[48, 40] == 1 and painted[70, 40] == 1
+    # A tab that is closed while offline: the next visit sends what it kept.
+    url = browser.current_url
+    offline(browser, True)
+    paint(browser, SIZE, [(100, 20), (140, 20)])
+    until(browser, lambda: save_state(browser) == "offline", "the notice again", 30)
+    browser.get("about:blank")
+    offline(browser, False)
+    browser.get(url)
+    until(browser, lambda: find(browser, "#canvas[aria-busy=false]"), "the editor", 60)
+    saved(browser)
+    assert mask(service, f"{base}/keyframes/0")[20, 120] == 1
+
+
+def test_two_tabs(browser, service, clip):
+    base = start(browser, service, clip)
+    first = browser.current_window_handle
+    url = browser.current_url
+    browser.switch_to.new_window("tab")
+    browser.get(url)
+    until(browser, lambda: find(browser, "#canvas[aria-busy=false]"), "the second editor", 60)
+    second = browser.current_window_handle
+    browser.switch_to.window(first)
+    paint(browser, SIZE, [(20, 20), (60, 20)])
+    saved(browser)
+    browser.switch_to.window(second)
+    paint(browser, SIZE, [(20, 70), (60, 70)])
+    until(browser, lambda: find(browser, "dialog.conflict[open]"), "the question", 30)
+    assert save_state(browser) == "conflict"
+    theirs = mask(service, f"{base}/keyframes/0")  # refused: nothing was written over
+    assert theirs[20, 40] == 1 and theirs[70, 40] == 0
+    browser.save_screenshot(str(SHOTS / "conflict.png"))
+    press(browser, "Keep mine")
+    saved(browser)
+    mine = mask(service, f"{base}/keyframes/0")
+    assert mine[70, 40] == 1 and mine[20, 40] == 0
+    press(browser, "Undo")  # and theirs is one step away
+    until(browser, lambda: (mask(service, f"{base}/keyframes/0") == theirs).all(), "their mask again", 20)
+    paint(browser, SIZE, [(100, 70), (140, 70)])
+    saved(browser)
+    browser.switch_to.window(first)
+    paint(browser, SIZE, [(100, 20), (140, 20)])
+    until(browser, lambda: find(browser, "dialog.conflict[open]"), "the question to the first tab", 30)
+    press(browser, "Take theirs")
+    saved(browser)
+    assert mask(service, f"{base}/keyframes/0")[20, 120] == 0
+    press(browser, "Undo")
+    until(browser, lambda: mask(service, f"{base}/keyframes/0")[20, 120] == 1, "my mask again", 20)
+
+
+def test_phone_width(browser, service, clip):
+    emulate(browser, 390, 844, dark=True, mobile=True)
+    start(browser, service, clip)
+    paint(browser, SIZE, [(20, 48), (60, 48)])
+    saved(browser)
+    browser.save_screenshot(str(SHOTS / "editor-phone.png"))
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    unnamed = browser.execute_script(
+        "return [...document.querySelectorAll('button, a, input, select, canvas')].filter(e => !e.hidden && !e.closest('[aria-hidden]') &&"
+        " !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).map(e => e.outerHTML)")
+    assert unnamed == []
