@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import SHOTS, browser, chromium, button, emulate, find, offline, paint, press, save_state, text, until  # noqa: F401
+from browser import SHOTS, browser, chromium, emulate, find, offline, paint, press, save_state, text, until  # noqa: F401
 from conftest import make_video
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
