@@ -1,6 +1,6 @@
 /*
- * salient model import|info|run: bring published or trained weights into the project's form, look at them, and run the
- * bare network on a .npy array. All checks live in core/net; here is only the command line.
+ * salient model import|info|run|step: bring published or trained weights into the project's form, look at them, and run the
+ * bare network, or one training step of it, on a .npy array. All checks live in core/net; here is only the command line.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -16,6 +16,7 @@
 #include "core/net/model.h"
 #include "core/net/npy.h"
 #include "core/net/plan.h"
+#include "core/task/train_step.h"
 #include "server/commands.h"
 
 #define INPUT_MAX_BYTES ((size_t)4 << 30)
@@ -273,14 +274,152 @@ static int cmd_run(int argc, char **argv)
     return rc ? fail("run", &e) : 0;
 }
 
+/* ---- step -------------------------------------------------------------------------------------------------------- */
+
+struct step_opts {
+    struct run_opts run; /* output: the gradients */
+    const char *target, *loss, *after;
+    double lr;
+    bool single;
+};
+
+/* The decimal that a float was written as: 0.485, not 0.485000014. */
+static double decimal(float v)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%.7g", (double)v);
+    return strtod(text, NULL);
+}
+
+/* As prepare(), in float64: what is compared must not differ by how its input was rounded. */
+static int prepare_exactly(const struct model_info *i, const struct npy *a, struct train_step *t, double **out,
+                           struct err *e)
+{
+    bool bytes = a->type == NPY_U8;
+    if (a->ndim != 4 || a->shape[bytes ? 3 : 1] != i->arch->in_channels)
+        return err_set(e, ERR_INVALID, "--input must be uint8 (T,H,W,3) or float32 (N,%d,H,W)", i->arch->in_channels);
+    int64_t n = a->shape[0], h = a->shape[bytes ? 1 : 2], w = a->shape[bytes ? 2 : 3];
+    if (n < 1 || n > 1024 || h < 32 || w < 32 || h > 8192 || w > 8192)
+        return err_set(e, ERR_INVALID, "--input holds %" PRId64 " frames of %" PRId64 " x %" PRId64, n, w, h);
+    t->frames = (int)n;
+    t->height = (int)h;
+    t->width = (int)w;
+    *out = malloc(a->count * sizeof(double));
+    if (!*out)
+        return err_set(e, ERR_NOMEM, "input");
+    size_t plane = (size_t)h * (size_t)w;
+    double mean[3], std[3];
+    for (int c = 0; c < 3; c++) {
+        mean[c] = decimal(i->mean[c]);
+        std[c] = decimal(i->std[c]);
+    }
+    for (size_t k = 0; k < a->count; k++) {
+        size_t frame = k / (3 * plane), c = k / plane % 3, at = k % plane;
+        (*out)[k] = bytes ? (((const uint8_t *)a->data)[(frame * plane + at) * 3 + c] / 255.0 - mean[c]) / std[c]
+                          : ((const float *)a->data)[k];
+    }
+    return 0;
+}
+
+/* (T,H,W) or (T,1,H,W) of the input's extent; bytes are masks, foreground where non-zero. */
+static int prepare_target(const struct npy *a, const struct train_step *t, double **out, struct err *e)
+{
+    int at = a->ndim == 4 ? 2 : 1;
+    bool fits = (a->ndim == 3 || (a->ndim == 4 && a->shape[1] == 1)) && a->shape[0] == t->frames &&
+                a->shape[at] == t->height && a->shape[at + 1] == t->width;
+    if (!fits)
+        return err_set(e, ERR_INVALID, "--target must be uint8 or float32 (%d,%d,%d), one mask per input frame",
+                       t->frames, t->height, t->width);
+    *out = malloc(a->count * sizeof(double));
+    if (!*out)
+        return err_set(e, ERR_NOMEM, "target");
+    for (size_t i = 0; i < a->count; i++) {
+        double v = a->type == NPY_U8 ? ((const uint8_t *)a->data)[i] != 0 : (double)((const float *)a->data)[i];
+        if (!(v >= 0 && v <= 1))
+            return err_set(e, ERR_INVALID, "--target holds %g, outside 0 to 1", v);
+        (*out)[i] = v;
+    }
+    return 0;
+}
+
+static int step_model(const char *name, const struct step_opts *o, struct err *e)
+{
+    char path[FS_PATH_MAX];
+    struct train_step t = {
+        .init = path, .loss = o->loss, .lr = o->lr, .single = o->single, .dump = o->run.output, .after = o->after};
+    struct model *m = NULL;
+    struct npy x = {0}, y = {0};
+    double *in = NULL, *target = NULL, loss = 0;
+    int rc = set_up(o->run.device, o->run.threads, &t.device, e);
+    if (rc || (rc = model_find(name, o->run.models, path, e)) ||
+        (rc = model_open_as(path, o->run.arch, t.device, &m, e)) ||
+        (rc = npy_read(o->run.input, INPUT_MAX_BYTES, &x, e)) || (rc = npy_read(o->target, INPUT_MAX_BYTES, &y, e)) ||
+        (rc = prepare_exactly(model_info(m), &x, &t, &in, e)) || (rc = prepare_target(&y, &t, &target, e)))
+        goto out;
+    t.arch = model_info(m)->arch;
+    t.video = o->run.head ? strcmp(o->run.head, "video") == 0 : t.arch->has_video;
+    t.input = in;
+    t.target = target;
+    rc = train_step_run(&t, &loss, e);
+    if (!rc)
+        printf("{\"loss\": %.9g}\n", loss);
+out:
+    free(in);
+    free(target);
+    npy_free(&x);
+    npy_free(&y);
+    model_close(m);
+    return rc;
+}
+
+static int cmd_step(int argc, char **argv)
+{
+    struct step_opts o = {.run = {.device = "cpu"}, .loss = "bce", .lr = 1e-5};
+    const struct opt opts[] = {
+        {"input", 'i', OPT_STR, &o.run.input, "X.npy",
+         "uint8 (T,H,W,3), normalised first, or float32 (N,C,H,W), taken as it is"},
+        {"target", 't', OPT_STR, &o.target, "Y.npy", "a mask per frame: uint8, or float32 of 0 to 1, (T,H,W)"},
+        {"output", 'o', OPT_STR, &o.run.output, "G.safetensors", "the loss, and gradients by parameter name"},
+        {"after", 0, OPT_STR, &o.after, "W.safetensors", "write the weights after the step"},
+        {"loss", 0, OPT_STR, &o.loss, "NAME", "bce, bce+iou or bce+iou+ssim"},
+        {"lr", 0, OPT_FLOAT, &o.lr, "RATE", "learning rate of the step"},
+        {"single", 0, OPT_BOOL, &o.single, NULL, "compute in float32 as training does, not in float64"},
+        {"head", 0, OPT_STR, &o.run.head, "video|image",
+         "with the temporal module over the whole array, or each frame alone"},
+        {"arch", 0, OPT_STR, &o.run.arch, "NAME", "architecture of a file that does not say"},
+        {"models", 0, OPT_STR, &o.run.models, "DIR", "where models are looked up by name"},
+        {"device", 0, OPT_STR, &o.run.device, "DEVICE", "cpu, cuda, cuda:N or auto"},
+        {"threads", 0, OPT_INT, &o.run.threads, "N", "0: all cores"},
+        {0},
+    };
+    const struct opt_cmd cmd = {"salient model step", "MODEL --input X.npy --target Y.npy -o G.safetensors",
+                                "Takes one step of the published training recipe on given frames and masks: binary "
+                                "cross-entropy, Adam, batch-norm statistics frozen, no dropout. Prints the loss.",
+                                opts, NULL};
+    const char *pos[1];
+    size_t n;
+    struct err e;
+    int rc = opt_parse(&cmd, argc, argv, pos, 1, &n, &e);
+    if (rc)
+        return rc == 1 ? 0 : fail("step", &e);
+    if (n != 1 || !o.run.input || !o.target || !o.run.output)
+        rc = err_set(&e, ERR_INVALID, "needs a MODEL, --input, --target and --output");
+    else if (o.run.head && strcmp(o.run.head, "video") != 0 && strcmp(o.run.head, "image") != 0)
+        rc = err_set(&e, ERR_INVALID, "--head is video or image, not '%.40s'", o.run.head);
+    else
+        rc = step_model(pos[0], &o, &e);
+    return rc ? fail("step", &e) : 0;
+}
+
 /* ---- dispatch ---------------------------------------------------------------------------------------------------- */
 
 static void usage(FILE *out)
 {
-    fputs("usage: salient model import|info|run ...\n\n"
+    fputs("usage: salient model import|info|run|step ...\n\n"
           "  import  check a checkpoint and write it as .safetensors\n"
           "  info    open a model, check it and say what it is\n"
-          "  run     run the bare network on a .npy array\n\n"
+          "  run     run the bare network on a .npy array\n"
+          "  step    loss and gradients of one training step on .npy arrays\n\n"
           "`salient model import --help` describes one.\n",
           out);
 }
@@ -290,7 +429,7 @@ int cmd_model(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } verbs[] = {{"import", cmd_import}, {"info", cmd_info}, {"run", cmd_run}};
+    } verbs[] = {{"import", cmd_import}, {"info", cmd_info}, {"run", cmd_run}, {"step", cmd_step}};
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         usage(stdout);
         return 0;

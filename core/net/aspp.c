@@ -27,7 +27,7 @@ struct tensor *aspp(struct net_walk *n, struct tensor *x, const char *name)
                                        (struct conv){.in = 2048, .out = 256, .k = i ? 3 : 1, .dilation = dilation[i]});
     x = tensor_concat(s, part, 1 + BRANCHES, 1); /* (N,1280,h,w) */
     x = net_conv_bn_relu(n, x, NET_NAME("%s.fire.conv", name), (struct conv){.in = 1280, .out = 256, .k = 3});
-    return tensor_dropout2d(s, x, 0.1);
+    return n->mode.no_dropout ? x : tensor_dropout2d(s, x, 0.1);
 }
 
 /*
@@ -56,5 +56,5 @@ struct tensor *aspp_lite(struct net_walk *n, struct tensor *x, const char *name)
     x = tensor_concat(s, part, 1 + BRANCHES, 1);
     x = net_conv_bn_relu(n, x, NET_NAME("%s.fire.conv", name),
                          (struct conv){.in = (1 + BRANCHES) * PART, .out = OUT, .k = 3});
-    return tensor_dropout2d(s, x, 0.1);
+    return n->mode.no_dropout ? x : tensor_dropout2d(s, x, 0.1);
 }

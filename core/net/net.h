@@ -114,6 +114,7 @@ struct net_mode {
     enum net_bn bn;
     double bn_momentum; /* NET_BN_BATCH: torch convention, 0 means 0.1 */
     const char *frozen; /* NET_BN_BATCH: norms whose name starts with this stay frozen; NULL for none */
+    bool no_dropout;    /* with gradients too: for comparing them with another implementation's */
     int clip;           /* net_video: frames per clip when N stacks several clips; 0 means all of N is one clip */
     double *macs; /* when not NULL, the multiply-accumulates of this forward pass are added: a benchmark's arithmetic
                      floor */

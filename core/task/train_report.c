@@ -33,7 +33,7 @@ int train_report_gradients(struct train_state *t, struct scope *s, double loss, 
     for (size_t i = 0; !rc && i < t->n_leaves; i++) {
         struct tensor *g = tensor_grad(s, t->leaves[i]);
         if (g)
-            rc = weights_set(w, t->leaf_names[i], g, e);
+            rc = weights_set(w, t->leaf_names[i], tensor_to(s, g, TENSOR_F32), e);
     }
     if (!rc)
         rc = scope_status(s, e);

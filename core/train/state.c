@@ -143,6 +143,19 @@ static int copy_tensor(struct train_state *t, struct weights *to, const char *na
     return rc ? rc : weights_set(to, name, dst, e);
 }
 
+static int make_doubles(struct train_state *t, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < t->params.n; i++) {
+        const char *name = t->params.v[i].name;
+        struct tensor *wide = tensor_to(t->root, weights_get(t->weights, name), TENSOR_F64);
+        rc = scope_status(t->root, e);
+        if (!rc)
+            rc = weights_set(t->weights, name, wide, e);
+    }
+    return rc;
+}
+
 static int make_average(struct train_state *t, struct err *e)
 {
     int rc = 0;
@@ -166,6 +179,8 @@ int train_state_init(struct train_state *t, const struct net_arch *arch, const s
         rc = net_init(arch, t->weights, o->seed, e);
     if (!rc && o->init)
         rc = load_init(t, o->init, e);
+    if (!rc && o->doubles)
+        rc = make_doubles(t, e);
     if (!rc && o->ema > 0)
         rc = make_average(t, e);
     if (!rc)

@@ -44,6 +44,7 @@ struct train_state_opts {
     struct optim_opts optim;
     uint64_t seed;
     struct tensor_device device;
+    bool doubles; /* hold the weights as float64: gradients then agree with a reference beyond float32's rounding */
 };
 
 int train_state_init(struct train_state *t, const struct net_arch *arch, const struct train_state_opts *o,

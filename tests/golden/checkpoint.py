@@ -43,6 +43,15 @@ def save_safetensors(tensors, path, meta=None):
             f.write(numpy.ascontiguousarray(a).tobytes())
 
 
+def load_safetensors(path):
+    blob = path.read_bytes()
+    at = 8 + struct.unpack("<Q", blob[:8])[0]
+    head = json.loads(blob[8:at])
+    head.pop("__metadata__", None)
+    return {n: numpy.frombuffer(blob[at + t["data_offsets"][0]:at + t["data_offsets"][1]], "<f4").reshape(t["shape"])
+            for n, t in head.items() if t["dtype"] == "F32"}
+
+
 # ---- pickles ----
 
 
