@@ -22,7 +22,9 @@ int api_new(const struct api_config *cfg, struct api **out, struct err *e)
     api->cfg = *cfg;
     atomic_store(&api->worker_seen_ms, INT64_MIN / 2);
     api->metrics = metrics_new();
-    int rc = api->metrics ? 0 : err_set(e, ERR_NOMEM, "no memory for the metrics");
+    api->access = access_new(cfg->open, cfg->local);
+    int rc = api->metrics && api->access ? access_refresh(api->access, cfg->store, e)
+                                         : err_set(e, ERR_NOMEM, "no memory for the service");
     if (rc == 0)
         rc = watch_new(cfg->store, cfg->max_streams, &api->watch, e);
     if (rc < 0) {
@@ -40,6 +42,7 @@ void api_free(struct api *api)
         return;
     watch_free(api->watch);
     metrics_free(api->metrics);
+    access_free(api->access);
     free(api);
 }
 
@@ -63,6 +66,8 @@ void api_refresh(struct api *api)
     }
     if (atomic_load(&api->workers) > 0 || api->cfg.host.workers_alive(api->cfg.host.arg) > 0)
         atomic_store(&api->worker_seen_ms, clock_mono_ms());
+    if (rc == 0)
+        rc = access_refresh(api->access, api->cfg.store, &e);
     if (rc == 0)
         rc = blobs_check(api->cfg.blobs, &e);
     if (atomic_exchange(&api->store_ok, rc == 0) != (rc == 0))
@@ -113,6 +118,8 @@ enum api_next api_begin(struct api *api, struct http_request *req, struct http_r
     req->start_us = clock_mono_us();
     trace_begin(req, resp);
     int rc = find_route(req, resp, &e);
+    if (rc == 0 && resp->status == 0)
+        rc = access_check(api->access, req, resp, &e);
     if (rc == 0 && resp->status == 0 && req->route->body->begin)
         rc = req->route->body->begin(req, resp, &e);
     if (rc < 0)
@@ -161,9 +168,11 @@ static void free_request(struct http_request *req)
     if (req->body)
         req->body->ops->free(req->body);
     free(req->mem);
+    free(req->tenant);
+    free(req->actor);
     req->later = NULL;
     req->body = NULL;
-    req->mem = NULL;
+    req->mem = req->tenant = req->actor = NULL;
 }
 
 void api_end(struct http_request *req, struct http_response *resp, int64_t sent_bytes, bool completed)
@@ -175,7 +184,7 @@ void api_end(struct http_request *req, struct http_response *resp, int64_t sent_
            LOG_STR("request_id", req->id), LOG_STR("traceparent", req->traceparent),
            LOG_STR("method", http_method_name(req->method)), LOG_STR("path", req->path ? req->path : "?"),
            LOG_INT("status", resp->status), LOG_FLOAT("ms", (double)us / 1e3), LOG_INT("in", req->body_bytes),
-           LOG_INT("out", sent_bytes), LOG_STR("peer", req->peer));
+           LOG_INT("out", sent_bytes), LOG_STR("peer", req->peer), LOG_STR("key", req->actor));
     free_request(req);
     http_response_reset(resp);
 }

@@ -35,6 +35,8 @@ struct api_config {
     int64_t queue_limit;  /* queued jobs; 0: none */
     int64_t retention_ms; /* of finished jobs and of clips that came with a job */
     int max_streams;      /* event streams and waiting requests at once */
+    bool open;            /* no API key is needed while none was ever made */
+    bool local;           /* the service listens on loopback only */
 };
 
 struct api;

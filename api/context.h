@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "api/access.h"
 #include "api/api.h"
 #include "api/metrics.h"
 #include "api/watch.h"
@@ -12,6 +13,7 @@ struct api {
     struct api_config cfg;
     struct metrics *metrics;
     struct watch *watch;
+    struct access *access;
     /* As of the last api_refresh. */
     atomic_llong queued, workers, worker_seen_ms;
     atomic_bool store_ok;

@@ -77,8 +77,9 @@ struct http_request {
     char *mem; /* holds the decoded strings */
     struct body *body;
     struct api *api;
-    int64_t body_bytes; /* received so far */
-    int64_t start_us;   /* monotonic */
+    int64_t body_bytes;   /* received so far */
+    int64_t start_us;     /* monotonic */
+    char *tenant, *actor; /* of the API key; NULL without one */
 
     /* For a handler that returned HTTP_LATER. */
     void *later;

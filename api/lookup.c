@@ -11,8 +11,7 @@
 
 const char *request_tenant(const struct http_request *req)
 {
-    (void)req;
-    return "";
+    return req->tenant ? req->tenant : "";
 }
 
 /* Milliseconds in the first ten characters of an id (48 bits in Crockford base 32). */
@@ -111,7 +110,7 @@ int lookup_project_clip(struct http_request *req, struct clip_record *out, struc
 
 struct actor request_actor(const struct http_request *req)
 {
-    return (struct actor){.who = request_tenant(req), .request_id = req->id};
+    return (struct actor){.who = req->actor ? req->actor : "", .request_id = req->id};
 }
 
 int lookup_frame(const struct http_request *req, int64_t *out, struct err *e)

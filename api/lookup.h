@@ -20,8 +20,8 @@ int lookup_name(const char *name, const char *what, struct err *e);
 int lookup_project(struct http_request *req, struct project_record *out, struct err *e);
 /* The clip of path parameters {p} and {c}. ERR_NOTFOUND. */
 int lookup_project_clip(struct http_request *req, struct clip_record *out, struct err *e);
-/* Who makes a change, for the audit. */
+/* Who makes a change, for the audit: the id of the API key, "" when the service is open. */
 struct actor request_actor(const struct http_request *req);
-const char *request_tenant(const struct http_request *req); /* "" when the service is open */
+const char *request_tenant(const struct http_request *req); /* whose resources it sees and makes; "": everybody's */
 
 #endif

@@ -5,8 +5,7 @@
 
 #include "api/http.h"
 #include "api/uri.h"
-
-enum access_scope { SCOPE_OPEN, SCOPE_READ, SCOPE_SUBMIT, SCOPE_ANNOTATE, SCOPE_ADMIN };
+#include "core/store/access.h"
 
 /* Answers a request whose body is complete. 0: resp is made. HTTP_LATER. Or a negative ERR_* with `e` filled, which
  * becomes a problem+json answer (resp->problem and resp->problem_status may refine it). */

@@ -16,8 +16,10 @@
 #include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
+#include "core/store/access.h"
 #include "server/decoder.h"
 #include "server/httpd.h"
+#include "server/listen.h"
 #include "server/supervisor.h"
 
 #define REFRESH_MS 250
@@ -41,6 +43,7 @@ struct service {
     struct api *api;
     struct httpd *httpd;
     atomic_bool draining, sweep_soon;
+    bool local; /* listens on loopback only */
     /* housekeeping */
     pthread_t keeper;
     bool keeping;
@@ -276,6 +279,8 @@ static int start_http(struct service *s, struct err *e)
         .queue_limit = o->queue_limit,
         .retention_ms = o->retention_s * 1000,
         .max_streams = (int)o->max_streams,
+        .open = o->open || s->local,
+        .local = s->local && !o->open,
     };
     int rc = api_new(&cfg, &s->api, e);
     if (rc < 0)
@@ -289,12 +294,34 @@ static int start_http(struct service *s, struct err *e)
     return httpd_start(&h, &s->httpd, e);
 }
 
+/* Other machines get in with a key, or because the operator said so. */
+static int check_exposure(struct service *s, struct err *e)
+{
+    int local = listen_is_loopback(s->opts->listen, e);
+    struct api_key_list keys;
+    if (local < 0)
+        return local;
+    s->local = local;
+    int rc = api_key_list(s->store, &keys, e);
+    size_t n = rc == 0 ? keys.n : 0;
+    api_key_list_fini(&keys);
+    if (rc == 0 && n == 0 && !s->local && !s->opts->open)
+        rc = err_set(
+            e, ERR_INVALID,
+            "%s can be reached from other machines, and there is no API key: make one with `salient key add`, or "
+            "say --open",
+            s->opts->listen);
+    return rc;
+}
+
 static int start(struct service *s, struct err *e)
 {
     const struct service_opts *o = s->opts;
     struct clip_limits limits = {
         .max_bytes = o->max_upload_bytes, .max_frames = o->max_frames, .max_pixels = o->max_pixels, .threads = 1};
     int rc = open_store(s, e);
+    if (rc == 0)
+        rc = check_exposure(s, e);
     if (rc == 0)
         rc = decoder_init(&s->decoder, &limits, e);
     if (rc == 0)

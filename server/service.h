@@ -2,12 +2,14 @@
 #ifndef SERVER_SERVICE_H
 #define SERVER_SERVICE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/base/err.h"
 
 struct service_opts {
     const char *listen, *data, *db, *blobs, *device, *models, *model, *log_level;
+    bool open;
     int64_t workers, threads, max_upload_bytes, max_frames, max_pixels, queue_limit, retention_s, lease_s,
         min_free_bytes, max_connections, max_streams, handlers, idle_timeout_s, grace_s;
 };

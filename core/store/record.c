@@ -2,6 +2,7 @@
  */
 #include "core/store/record.h"
 
+#include "core/store/access.h"
 #include "core/store/evalset.h"
 #include "core/store/project.h"
 
@@ -60,6 +61,11 @@ const struct record record_label = TABLE(label);
 #define RECORD struct audit_record
 static const struct record_column audit_columns[] = {AUDIT_COLUMNS(TEXT, INT, REAL, COUNT)};
 const struct record record_audit = TABLE(audit);
+#undef RECORD
+
+#define RECORD struct api_key
+static const struct record_column api_key_columns[] = {API_KEY_COLUMNS(TEXT, INT, REAL, COUNT)};
+const struct record record_api_key = TABLE(api_key);
 #undef RECORD
 
 static void *member(const struct record *r, size_t i, void *rec)

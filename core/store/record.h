@@ -22,7 +22,7 @@ struct record { /* one kind of record */
     size_t n;
 };
 
-extern const struct record record_job, record_clip, record_event, record_worker, record_evalset;
+extern const struct record record_job, record_clip, record_event, record_worker, record_evalset, record_api_key;
 extern const struct record record_project, record_mask, record_label, record_audit;
 
 /* Reads the current row, whose first cells are the record's columns in order, into *out (uninitialised before). */

@@ -21,9 +21,10 @@ STEP(3, "003_registry.sql")
 STEP(4, "004_access.sql")
 STEP(5, "005_registry.sql")
 STEP(7, "007_datasets.sql")
+STEP(8, "008_keys.sql")
 
-static const char *const steps[] = {schema_step_1, schema_step_2, schema_step_3,
-                                    schema_step_4, schema_step_5, schema_step_7};
+static const char *const steps[] = {schema_step_1, schema_step_2, schema_step_3, schema_step_4,
+                                    schema_step_5, schema_step_7, schema_step_8};
 
 int schema_newest(void)
 {

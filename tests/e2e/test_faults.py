@@ -75,6 +75,7 @@ def test_decoder_killed(make_service, clips):
 
 def test_two_workers_do_each_job_once(make_service, clips):
     service = make_service("--workers", 2)
+    wait_for("both workers", lambda: "salient_workers_seen 2\n" in service.get("/metrics").text)
     assert len(service.pids("worker")) == 2
     jobs = [service.submit(clips["short"] if k % 2 else clips["picture.png"]) for k in range(10)]
     for k, job in enumerate(jobs):
