@@ -78,9 +78,29 @@ static int sync_parent(const char *path)
     return rc;
 }
 
+int fs_write(const char *path, const void *data, size_t len, struct err *e)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return err_errno(e, "%s", path);
+    int rc = write_all(fd, data, len) ? err_errno(e, "writing %s", path) : 0;
+    if (close(fd) && rc == 0)
+        rc = err_errno(e, "writing %s", path);
+    return rc;
+}
+
+/* A device or a pipe takes bytes and must not be replaced by a file. */
+static int is_special(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
 int fs_write_atomic(const char *path, const void *data, size_t len, struct err *e)
 {
     char tmp[FS_PATH_MAX];
+    if (is_special(path))
+        return fs_write(path, data, len, e);
     if (snprintf(tmp, sizeof(tmp), "%s.tmp.XXXXXX", path) >= (int)sizeof(tmp))
         return err_set(e, ERR_LIMIT, "path too long: %.200s", path);
     int fd = mkostemp(tmp, O_CLOEXEC);
@@ -99,17 +119,6 @@ int fs_write_atomic(const char *path, const void *data, size_t len, struct err *
         return rc;
     }
     return sync_parent(path) ? err_errno(e, "writing %s", path) : 0;
-}
-
-int fs_write(const char *path, const void *data, size_t len, struct err *e)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return err_errno(e, "%s", path);
-    int rc = write_all(fd, data, len) ? err_errno(e, "writing %s", path) : 0;
-    if (close(fd) && rc == 0)
-        rc = err_errno(e, "writing %s", path);
-    return rc;
 }
 
 int fs_mkdirs(const char *path, struct err *e)

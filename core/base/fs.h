@@ -16,7 +16,7 @@ int fs_join(char *out, const char *dir, const char *name, struct err *e);
 /* Appends the file to `out`; ERR_LIMIT when it is larger than max_bytes. */
 int fs_read(const char *path, size_t max_bytes, struct buf *out, struct err *e);
 /* Writes a temporary file beside `path`, fsyncs, renames, fsyncs the directory. ERR_FULL on a full disk; the old file
- * stays. */
+ * stays. A device or a pipe is written to instead. */
 int fs_write_atomic(const char *path, const void *data, size_t len, struct err *e);
 /* Makes or replaces the file, neither atomic nor durable: for working files. */
 int fs_write(const char *path, const void *data, size_t len, struct err *e);

@@ -14,35 +14,18 @@
 enum { REACH_MAX = 65535 };
 
 METRIC_WIDE
-static void region_counts(const uint8_t *a, const uint8_t *b, int64_t n, int64_t *both, int64_t *any)
-{
-    int64_t i2 = 0, u2 = 0;
-    for (int64_t i = 0; i < n;) {
-        int64_t end = i + 32768 < n ? i + 32768 : n;
-        uint32_t in = 0, un = 0;
-        for (; i < end; i++) {
-            in += a[i] & b[i];
-            un += a[i] | b[i];
-        }
-        i2 += in;
-        u2 += un;
-    }
-    *both = i2;
-    *any = u2;
-}
-
-METRIC_WIDE
 static void edge_row(const uint8_t *m, const uint8_t *south, int w, uint8_t *out)
 {
     for (int x = 0; x + 1 < w; x++)
         out[x] = (uint8_t)((m[x] ^ m[x + 1]) | (m[x] ^ south[x]) | (m[x] ^ south[x + 1]));
 }
 
-static void edges(const uint8_t *m, int w, int h, uint8_t *out)
+/* Of the w x h pixels at m, whose lines are `stride` apart. */
+static void edges(const uint8_t *m, int stride, int w, int h, uint8_t *out)
 {
-    for (int y = 0; y + 1 < h; y++, m += w, out += w) {
-        edge_row(m, m + w, w, out);
-        out[w - 1] = m[w - 1] ^ m[2 * w - 1];
+    for (int y = 0; y + 1 < h; y++, m += stride, out += w) {
+        edge_row(m, m + stride, w, out);
+        out[w - 1] = m[w - 1] ^ m[stride + w - 1];
     }
     for (int x = 0; x + 1 < w; x++)
         out[x] = m[x] ^ m[x + 1];
@@ -108,29 +91,59 @@ static void match(const uint8_t *edge, const uint16_t *reach, int w, int h, int 
         }
 }
 
+static int lower(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int higher(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* Both foregrounds and a pixel around them, as far as the image goes: outside there is no boundary, and on its last line
+ * and column, all zero unless they are the image's, the rules of the image's last ones find none. */
+static struct box window(const struct view *v)
+{
+    struct box a = v->box, b = v->bin_box;
+    if (a.y1 < a.y0)
+        a = b;
+    if (b.y1 < b.y0)
+        b = a;
+    return (struct box){higher(lower(a.x0, b.x0) - 1, 0), lower(higher(a.x1, b.x1) + 1, v->w - 1),
+                        higher(lower(a.y0, b.y0) - 1, 0), lower(higher(a.y1, b.y1) + 1, v->h - 1)};
+}
+
 static double boundary_f(struct metric_scratch *s, const struct view *v, double tolerance)
 {
     double pixels = tolerance >= 1 ? tolerance : ceil(tolerance * sqrt((double)v->w * v->w + (double)v->h * v->h));
     int r = pixels < REACH_MAX - 1 ? (int)pixels : REACH_MAX - 1;
     int64_t n_pred, n_gt, hit_pred, hit_gt;
-    edges(s->bin, v->w, v->h, s->edge[0]);
-    edges(s->gt, v->w, v->h, s->edge[1]);
-    vertical_reach(s->edge[1], v->w, v->h, s->reach);
-    match(s->edge[0], s->reach, v->w, v->h, r, &n_pred, &hit_pred);
-    vertical_reach(s->edge[0], v->w, v->h, s->reach);
-    match(s->edge[1], s->reach, v->w, v->h, r, &n_gt, &hit_gt);
+    struct box b = window(v);
+    int w = b.x1 - b.x0 + 1, h = b.y1 - b.y0 + 1;
+    size_t at = (size_t)b.y0 * (size_t)v->w + (size_t)b.x0;
+    edges(s->bin + at, v->w, w, h, s->edge[0]);
+    edges(s->gt + at, v->w, w, h, s->edge[1]);
+    vertical_reach(s->edge[1], w, h, s->reach);
+    match(s->edge[0], s->reach, w, h, r, &n_pred, &hit_pred);
+    vertical_reach(s->edge[0], w, h, s->reach);
+    match(s->edge[1], s->reach, w, h, r, &n_gt, &hit_gt);
     if (n_pred == 0 || n_gt == 0)
         return n_pred == n_gt ? 1 : 0;
     double precision = (double)hit_pred / (double)n_pred, recall = (double)hit_gt / (double)n_gt;
     return precision + recall == 0 ? 0 : 2 * precision * recall / (precision + recall);
 }
 
-void metric_regions(struct metric_scratch *s, const struct view *v, double tolerance, struct metric_frame *out)
+void metric_regions(struct metric_scratch *s, const struct view *v, const struct metric_opts *o,
+                    struct metric_frame *out)
 {
-    int64_t both, any;
-    region_counts(s->bin, s->gt, v->n, &both, &any);
+    int64_t both = 0, any = v->fg;
+    for (int l = o->pred_from; l < LEVELS; l++) {
+        both += v->count[1][l];
+        any += v->count[0][l];
+    }
     out->j = any ? (double)both / (double)any : 1;
-    out->boundary_f = boundary_f(s, v, tolerance);
+    out->boundary_f = boundary_f(s, v, o->boundary_tolerance);
 }
 
 /* ---- sequences ------------------------------------------------------------------------------------------------------

@@ -95,12 +95,13 @@ static int next_filled(const uint8_t *row, int x, int w)
     return x;
 }
 
-void metric_contour(uint8_t *bin, int w, int h, struct metric_contour *out)
+void metric_contour(uint8_t *bin, const struct view *v, struct metric_contour *out)
 {
     int64_t longest = 0;
     struct walk best = {0};
+    int w = v->w, h = v->h;
     out->n = 0;
-    for (int y = 0; y < h; y++) {
+    for (int y = v->bin_box.y0; y <= v->bin_box.y1; y++) {
         const uint8_t *row = bin + (size_t)y * (size_t)w;
         for (int x = next_filled(row, 0, w); x < w; x = next_filled(row, x, w)) { /* each run's first pixel */
             if (!(row[x] & MARK)) {

@@ -34,22 +34,28 @@ struct metric_scratch {
     double *blur;     /* horizontally smoothed error */
     size_t line_cap;  /* columns that the lines hold */
     int32_t
-        *line[5]; /* nearest foreground row at or below; nearest at all; columns, rows of the envelope; candidates */
+        *line[5];   /* nearest foreground row at or below; nearest at all; columns, rows of the envelope; candidates */
+    uint16_t *near; /* squared distances of a row, capped */
     uint8_t *covered;  /* columns that are no candidates */
     double *line_d[4]; /* squared heights of a row; of the envelope: squared heights, offsets, beginnings */
     double *line_f;    /* one row of errors with its margin */
     double *acc;       /* one row of means */
 };
 
+/* Columns x0..x1 and rows y0..y1, ends included, that hold the foreground of a mask; y1 < y0 without any. */
+struct box {
+    int x0, x1, y0, y1;
+};
+
 /* The pair and what is known of it. */
 struct view {
     int w, h;
-    int64_t n;            /* w * h */
-    const uint8_t *pred;  /* packed */
-    const uint8_t *gt;    /* packed, 0 and 1 */
-    int64_t fg;           /* foreground pixels of gt */
-    int64_t sum_x, sum_y; /* of their coordinates */
-    int x0, x1, y0, y1;   /* their bounding box, ends included; empty when fg is 0 */
+    int64_t n;               /* w * h */
+    const uint8_t *pred;     /* packed */
+    const uint8_t *gt;       /* packed, 0 and 1 */
+    int64_t fg;              /* foreground pixels of gt */
+    int64_t sum_x, sum_y;    /* of their coordinates */
+    struct box box, bin_box; /* of gt's foreground, of the binary prediction's */
     int pred_min, pred_max;
     int cx, cy; /* split of the quadrants: columns [0,cx) and [cx,w) */
     uint32_t hist[QUADRANTS][2][LEVELS];
@@ -62,9 +68,10 @@ void metric_saliency(const struct view *v, const struct metric_opts *o, struct m
 /* weighted_f.c */
 double metric_weighted_f(struct metric_scratch *s, const struct view *v);
 /* boundary.c: J and boundary F of s->bin and s->gt */
-void metric_regions(struct metric_scratch *s, const struct view *v, double tolerance, struct metric_frame *out);
+void metric_regions(struct metric_scratch *s, const struct view *v, const struct metric_opts *o,
+                    struct metric_frame *out);
 /* contour.c: s->bin keeps marks in its high bits */
-void metric_contour(uint8_t *bin, int w, int h, struct metric_contour *out);
+void metric_contour(uint8_t *bin, const struct view *v, struct metric_contour *out);
 /* sum.c: numpy's own order of addition, where a comparison hangs on the last bit */
 double metric_numpy_sum(const uint8_t *data, int64_t n, int64_t step, const double *value);
 

@@ -72,6 +72,7 @@ static size_t pieces(struct metric_scratch *s, size_t n, size_t lines, struct pi
         {&s->above, n * sizeof(*s->above)},
         {&s->blur, n * sizeof(*s->blur)},
         {&s->covered, lines},
+        {&s->near, lines * sizeof(*s->near)},
         {&s->line_f, lines * sizeof(double)},
         {&s->acc, lines * sizeof(double)},
     };
@@ -129,11 +130,6 @@ static int scratch_fit(struct metric_scratch *s, int w, int h, struct err *e)
 /* ---- passes --------------------------------------------------------------------------------------------------------
  */
 
-struct row {
-    int fg, x0, x1, gt_max, pred_min, pred_max;
-    int64_t sum_x;
-};
-
 METRIC_WIDE
 static void binarise(const uint8_t *in, int w, int from, uint8_t *out, int *lo, int *hi)
 {
@@ -166,22 +162,29 @@ static void row_moments(const uint8_t *g, int w, int *count, int64_t *sum_x)
     }
 }
 
+/* Takes row y of a mask into its box; false when it has no foreground. */
+static bool extend_box(struct box *b, const uint8_t *row, int w, int y)
+{
+    const uint8_t *first = memchr(row, 1, (size_t)w);
+    if (!first)
+        return false;
+    const uint8_t *last = memrchr(row, 1, (size_t)w);
+    int x0 = (int)(first - row), x1 = (int)(last - row);
+    bool empty = b->y1 < b->y0;
+    b->x0 = empty || x0 < b->x0 ? x0 : b->x0;
+    b->x1 = empty || x1 > b->x1 ? x1 : b->x1;
+    b->y0 = empty ? y : b->y0;
+    b->y1 = y;
+    return true;
+}
+
 static void add_row(struct view *v, const uint8_t *g, int y)
 {
     int count;
     int64_t sum_x;
-    row_moments(g, v->w, &count, &sum_x);
-    if (count == 0)
+    if (!extend_box(&v->box, g, v->w, y))
         return;
-    const uint8_t *first = memchr(g, 1, (size_t)v->w), *last = memrchr(g, 1, (size_t)v->w);
-    int x0 = (int)(first - g), x1 = (int)(last - g);
-    if (v->fg == 0) {
-        v->x0 = x0, v->x1 = x1, v->y0 = y;
-    } else {
-        v->x0 = x0 < v->x0 ? x0 : v->x0;
-        v->x1 = x1 > v->x1 ? x1 : v->x1;
-    }
-    v->y1 = y;
+    row_moments(g, v->w, &count, &sum_x);
     v->fg += count;
     v->sum_x += sum_x;
     v->sum_y += (int64_t)count * y;
@@ -192,13 +195,16 @@ static void pass_masks(struct metric_scratch *s, const struct metric_image *gt, 
                        struct view *v, struct metric_frame *out)
 {
     v->pred_min = 255;
+    v->box = v->bin_box = (struct box){.y1 = -1};
     for (int y = 0; y < v->h; y++) {
         int lo, hi;
         uint8_t *g = s->gt + (size_t)y * (size_t)v->w;
         binarise(gt->data + (ptrdiff_t)y * gt->stride_bytes, v->w, o->gt_above + 1, g, &lo, &hi);
         out->gt_max = hi > out->gt_max ? hi : out->gt_max;
         add_row(v, g, y);
-        binarise(v->pred + (size_t)y * (size_t)v->w, v->w, o->pred_from, s->bin + (size_t)y * (size_t)v->w, &lo, &hi);
+        uint8_t *b = s->bin + (size_t)y * (size_t)v->w;
+        binarise(v->pred + (size_t)y * (size_t)v->w, v->w, o->pred_from, b, &lo, &hi);
+        extend_box(&v->bin_box, b, v->w, y);
         v->pred_min = lo < v->pred_min ? lo : v->pred_min;
         v->pred_max = hi > v->pred_max ? hi : v->pred_max;
     }
@@ -293,7 +299,7 @@ int metric_frame(struct metric_scratch *s, const struct metric_image *pred, cons
     out->gt_pixels = v.fg;
     metric_saliency(&v, o, out);
     out->weighted_f = metric_weighted_f(s, &v);
-    metric_regions(s, &v, o->boundary_tolerance, out);
-    metric_contour(s->bin, v.w, v.h, &out->contour);
+    metric_regions(s, &v, o, out);
+    metric_contour(s->bin, &v, &out->contour);
     return 0;
 }

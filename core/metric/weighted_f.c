@@ -8,7 +8,7 @@
  *
  * Nearest foreground pixels come from the two-step transform of Meijster, Roerdink and Hesselink (2000): nearest in the
  * column, then the lower envelope of the row's parabolas, in integers, linear in the pixels. A distance enters only as
- * its square, an integer, so B is a table; past d = 260 it is 2 to the last bit. The plane is needed only within three
+ * its square, an integer, so B is a table; past d = 254 it is 2 but for the last bits. The plane is needed only within three
  * pixels of the foreground, hence only inside the foreground's bounding box grown by three.
  */
 #include "core/metric/internal.h"
@@ -17,10 +17,12 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { TAPS = 7, MARGIN = TAPS / 2, FAR = 260, NEAR_SQ = 2 * MARGIN * MARGIN };
+enum { TAPS = 7, MARGIN = TAPS / 2, FAR = 255, NEAR_SQ = 2 * MARGIN * MARGIN };
 
-static double importance[FAR * FAR + 1]; /* B by squared distance; the last entry stands for all beyond */
-static double kernel[TAPS];              /* the Gaussian is its outer product with itself */
+static double
+    importance[FAR * FAR + 1]; /* B by squared distance; the last entry stands for all beyond, the first, 0, for
+                                          * the foreground itself, whose error is counted elsewhere */
+static double kernel[TAPS];    /* the Gaussian is its outer product with itself */
 static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
 
 static void make_tables(void)
@@ -28,6 +30,7 @@ static void make_tables(void)
     for (int i = 0; i <= FAR * FAR; i++)
         importance[i] = 2 - exp(log(0.5) / 5 * sqrt(i));
     importance[FAR * FAR] = 2;
+    importance[0] = 0;
     double sum = 0;
     for (int i = 0; i < TAPS; i++)
         sum += kernel[i] = exp(-(i - MARGIN) * (i - MARGIN) / 50.0);
@@ -40,8 +43,8 @@ struct sweep {
     struct metric_scratch *s;
     const struct view *v;
     int x0, x1, y0, y1;
-    double cost[2][LEVELS];  /* by ground truth and level: error of the background, 0 for foreground */
-    double error[2][LEVELS]; /* error of the foreground, 0 for background */
+    double error[2][LEVELS]; /* by ground truth and level: error of the foreground, 0 for background */
+    bool has_zero;           /* the lowest level is an error of 0 to the background */
     double fp;               /* weighted error of the background so far */
 };
 
@@ -108,7 +111,7 @@ static void make_envelope(const struct view *v, const int32_t *candidate, int n,
 {
     int top = -1;
     for (int i = 0; i < n; i++) {
-        int at = candidate[i], x = v->x0 + at;
+        int at = candidate[i], x = v->box.x0 + at;
         double s = sq[at], offset = (double)x * x + s;
         while (top >= 0 && offset - e->offset[top] <= 2 * e->begin[top] * (x - e->col[top]))
             top--;
@@ -132,21 +135,53 @@ static int64_t nearness(int x, int col, int64_t sq)
     return (int64_t)(x - col) * (x - col) + sq;
 }
 
-/* Weighted error of the background in columns [a,b), whose nearest foreground is in column c at squared height sq. */
-static double weigh(const struct sweep *w, const uint8_t *g, const uint8_t *p, int a, int b, int c, int64_t sq)
+/* Squared distances, at most FAR^2, of columns [a,b), whose nearest foreground is in column c at squared height sq. */
+METRIC_WIDE
+static void fill_near(int a, int b, int c, int64_t sq, uint16_t *out)
 {
-    double even = 0, odd = 0;
+    int from = sq >= FAR * FAR ? b : c - FAR, to = sq >= FAR * FAR ? b : c + FAR + 1, x = a,
+        height = (int)(sq % (FAR * FAR));
+    from = from < a ? a : from < b ? from : b;
+    to = to < from ? from : to < b ? to : b;
+    for (; x < from; x++)
+        out[x] = FAR * FAR;
+    for (; x < to; x++) {
+        int d = (x - c) * (x - c) + height;
+        out[x] = (uint16_t)(d < FAR * FAR ? d : FAR * FAR);
+    }
+    for (; x < b; x++)
+        out[x] = FAR * FAR;
+}
+
+METRIC_WIDE
+static void clear_foreground(const uint8_t *g, int a, int b, uint16_t *near)
+{
+    for (int x = a; x < b; x++)
+        near[x] = g[x] ? 0 : near[x];
+}
+
+/* Weighted error of the background in columns [a,b) of a row. Runs of eight pixels without error cost next to nothing. */
+static double weigh(const struct sweep *w, const uint8_t *p, int a, int b)
+{
+    const double *cost = w->v->p;
+    const uint16_t *near = w->s->near;
+    double s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    uint64_t eight, zeros = (uint64_t)w->v->pred_min * 0x0101010101010101;
     int x = a;
-    for (; x + 2 <= b; x += 2) {
-        int64_t d0 = nearness(x, c, sq), d1 = nearness(x + 1, c, sq);
-        even += w->cost[g[x]][p[x]] * importance[d0 < FAR * FAR ? d0 : FAR * FAR];
-        odd += w->cost[g[x + 1]][p[x + 1]] * importance[d1 < FAR * FAR ? d1 : FAR * FAR];
+    for (; x + 8 <= b; x += 8) {
+        memcpy(&eight, p + x, sizeof(eight));
+        if (w->has_zero && eight == zeros)
+            continue;
+        for (int k = x; k < x + 8; k += 4) {
+            s0 += cost[p[k]] * importance[near[k]];
+            s1 += cost[p[k + 1]] * importance[near[k + 1]];
+            s2 += cost[p[k + 2]] * importance[near[k + 2]];
+            s3 += cost[p[k + 3]] * importance[near[k + 3]];
+        }
     }
-    if (x < b) {
-        int64_t d = nearness(x, c, sq);
-        even += w->cost[g[x]][p[x]] * importance[d < FAR * FAR ? d : FAR * FAR];
-    }
-    return even + odd;
+    for (; x < b; x++)
+        s0 += cost[p[x]] * importance[near[x]];
+    return (s0 + s1) + (s2 + s3);
 }
 
 /* Background pixels of columns [a,b) take the error of foreground pixel (c,r) where the Gaussian may read them. All
@@ -179,18 +214,18 @@ static void sweep_row(struct sweep *w, int y)
     if (inside) {
         double *line = w->s->line_f;
         memset(line, 0, (size_t)(span + 2 * MARGIN) * sizeof(*line));
-        for (int x = v->x0; x <= v->x1; x++)
+        for (int x = v->box.x0; x <= v->box.x1; x++)
             line[MARGIN + x - w->x0] = w->error[g[x]][p[x]];
     }
     struct metric_scratch *m = w->s;
     struct envelope env = {
         .col = m->line[2], .row = m->line[3], .sq = m->line_d[1], .offset = m->line_d[2], .begin = m->line_d[3]};
     int first = 0, last = v->w; /* columns that have an error */
-    while (first < last && w->cost[g[first]][p[first]] == 0)
+    while (first < last && v->p[p[first]] == 0)
         first++;
-    while (first < last && w->cost[g[last - 1]][p[last - 1]] == 0)
+    while (first < last && v->p[p[last - 1]] == 0)
         last--;
-    int span_fg = v->x1 - v->x0 + 1;
+    int span_fg = v->box.x1 - v->box.x0 + 1;
     column_heights(m->above + (size_t)y * (size_t)span_fg, m->line[0], span_fg, y, m->line[1], m->line_d[0]);
     mark_covered(m->line_d[0], span_fg, m->covered);
     make_envelope(v, m->line[4], open_columns(m->covered, span_fg, m->line[4]), m->line[1], m->line_d[0], &env);
@@ -199,8 +234,10 @@ static void sweep_row(struct sweep *w, int y)
         int64_t sq = (int64_t)env.sq[k];
         if (inside && sq <= NEAR_SQ)
             spread(w, g, a, b, env.col[k], env.row[k], sq);
-        w->fp += weigh(w, g, p, a > first ? a : first, b < last ? b : last, env.col[k], sq);
+        fill_near(a > first ? a : first, b < last ? b : last, env.col[k], sq, m->near);
     }
+    clear_foreground(g, v->box.x0, v->box.x1 + 1, m->near); /* whose own columns may have been pruned */
+    w->fp += weigh(w, p, first, last);
     if (inside)
         blur_line(w->s->line_f, span, w->s->blur + (size_t)(y - w->y0) * (size_t)span);
 }
@@ -211,11 +248,11 @@ static void sweep_up(struct sweep *w)
 {
     const struct view *v = w->v;
     int32_t *below = w->s->line[0];
-    int n = v->x1 - v->x0 + 1;
+    int n = v->box.x1 - v->box.x0 + 1;
     memset(below, -1, (size_t)n * sizeof(*below));
     for (int y = v->h - 1; y >= 0; y--) {
         const uint8_t *g = v->gt + (size_t)y * (size_t)v->w, *p = v->pred + (size_t)y * (size_t)v->w;
-        carry(g + v->x0, below, n, y, below);
+        carry(g + v->box.x0, below, n, y, below);
         bool blank = v->p[p[0]] == 0 && memcmp(p, p + 1, (size_t)v->w - 1) == 0;
         if (!blank || (y >= w->y0 && y < w->y1))
             sweep_row(w, y);
@@ -247,12 +284,12 @@ static double foreground_error(struct sweep *w)
     double sum[4] = {0};
     double *zeros = w->s->line_f;
     memset(zeros, 0, (size_t)(w->x1 - w->x0) * sizeof(*zeros));
-    for (int y = v->y0; y <= v->y1; y++) {
+    for (int y = v->box.y0; y <= v->box.y1; y++) {
         const uint8_t *g = v->gt + (size_t)y * (size_t)v->w, *p = v->pred + (size_t)y * (size_t)v->w;
         const double *rows[TAPS], *mean = w->s->acc - w->x0;
         blur_rows(w, y, zeros, rows);
         blur_column(rows, w->x1 - w->x0, w->s->acc);
-        for (int x = v->x0; x <= v->x1; x++) {
+        for (int x = v->box.x0; x <= v->box.x1; x++) {
             double own = w->error[g[x]][p[x]]; /* 0 outside the foreground, and so is the smaller */
             sum[x & 3] += mean[x] < own ? mean[x] : own;
         }
@@ -266,20 +303,19 @@ double metric_weighted_f(struct metric_scratch *s, const struct view *v)
         return 0;
     pthread_once(&tables_once, make_tables);
     struct sweep w = {.s = s, .v = v};
-    w.x0 = v->x0 < MARGIN ? 0 : v->x0 - MARGIN;
-    w.y0 = v->y0 < MARGIN ? 0 : v->y0 - MARGIN;
-    w.x1 = v->x1 + MARGIN + 1 > v->w ? v->w : v->x1 + MARGIN + 1;
-    w.y1 = v->y1 + MARGIN + 1 > v->h ? v->h : v->y1 + MARGIN + 1;
-    int n = v->x1 - v->x0 + 1;
+    w.x0 = v->box.x0 < MARGIN ? 0 : v->box.x0 - MARGIN;
+    w.y0 = v->box.y0 < MARGIN ? 0 : v->box.y0 - MARGIN;
+    w.x1 = v->box.x1 + MARGIN + 1 > v->w ? v->w : v->box.x1 + MARGIN + 1;
+    w.y1 = v->box.y1 + MARGIN + 1 > v->h ? v->h : v->box.y1 + MARGIN + 1;
+    int n = v->box.x1 - v->box.x0 + 1;
     memset(s->line[0], -1, (size_t)n * sizeof(*s->line[0]));
     for (int y = 0; y < v->h; y++) {
         int32_t *above = s->above + (size_t)y * (size_t)n;
-        carry(v->gt + (size_t)y * (size_t)v->w + v->x0, y ? above - n : s->line[0], n, y, above);
+        carry(v->gt + (size_t)y * (size_t)v->w + v->box.x0, y ? above - n : s->line[0], n, y, above);
     }
-    for (int l = 0; l < LEVELS; l++) {
-        w.cost[0][l] = v->p[l];
+    for (int l = 0; l < LEVELS; l++)
         w.error[1][l] = 1 - v->p[l];
-    }
+    w.has_zero = v->p[v->pred_min] == 0;
     sweep_up(&w);
     double fg = (double)v->fg, error = foreground_error(&w);
     double tp = fg - error, recall = 1 - error / fg;

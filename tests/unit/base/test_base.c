@@ -2,9 +2,11 @@
 #include "tests/unit/check.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/buf.h"
@@ -68,6 +70,14 @@ static void fs_writes_atomically_and_removes_trees(void **state)
     buf_reset(&b);
     assert_int_equal(fs_read(path, 4, &b, &e), ERR_LIMIT);
     buf_free(&b);
+    snprintf(path, sizeof(path), "%s/pipe", dir); /* is written to, not replaced */
+    assert_int_equal(mkfifo(path, 0600), 0);
+    char got[4] = "";
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(fs_write_atomic(path, "abc", 3, &e), 0);
+    assert_int_equal(read(fd, got, 3), 3);
+    assert_string_equal(got, "abc");
+    close(fd);
     snprintf(path, sizeof(path), "%s/9.png", deep);
     assert_int_equal(fs_write_atomic(path, "", 0, &e), 0);
     struct fs_list l;
