@@ -14,6 +14,8 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 
+#define CHECK_MS 2000
+
 int api_new(const struct api_config *cfg, struct api **out, struct err *e)
 {
     struct api *api = calloc(1, sizeof(*api));
@@ -51,6 +53,17 @@ void api_drain(struct api *api)
     watch_drain(api->watch);
 }
 
+/* Whether the store takes writes, found out by writing: seldom while it does, for the disk makes submissions wait meanwhile. */
+static int check_writable(struct api *api, struct err *e)
+{
+    int64_t now = clock_mono_ms();
+    if (atomic_load(&api->store_ok) && now - api->checked_ms < CHECK_MS)
+        return 0;
+    api->checked_ms = now;
+    int rc = store_check(api->cfg.store, e);
+    return rc == 0 ? blobs_check(api->cfg.blobs, e) : rc;
+}
+
 void api_refresh(struct api *api)
 {
     struct store_counts counts;
@@ -62,14 +75,13 @@ void api_refresh(struct api *api)
             queued += counts.jobs[JOB_STATE_queued][k];
         atomic_store(&api->queued, queued);
         atomic_store(&api->workers, counts.workers);
-        rc = store_check(api->cfg.store, &e);
     }
     if (atomic_load(&api->workers) > 0 || api->cfg.host.workers_alive(api->cfg.host.arg) > 0)
         atomic_store(&api->worker_seen_ms, clock_mono_ms());
     if (rc == 0)
         rc = access_refresh(api->access, api->cfg.store, &e);
     if (rc == 0)
-        rc = blobs_check(api->cfg.blobs, &e);
+        rc = check_writable(api, &e);
     if (atomic_exchange(&api->store_ok, rc == 0) != (rc == 0))
         LOG_AT(rc == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, LOG_MSG(rc == 0 ? "store is writable" : "store fails"),
                LOG_STR("detail", rc == 0 ? "ok" : e.msg));

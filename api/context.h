@@ -17,6 +17,7 @@ struct api {
     /* As of the last api_refresh. */
     atomic_llong queued, workers, worker_seen_ms;
     atomic_bool store_ok;
+    int64_t checked_ms; /* api_refresh's own */
 };
 
 /* The service takes new jobs now; else a negative error with 429 or 503 set on resp. */

@@ -14,7 +14,6 @@
 #include "api/route.h"
 #include "api/submit.h"
 #include "api/upload.h"
-#include "core/base/clock.h"
 #include "core/net/model.h"
 
 enum offer { OFFER_JSON, OFFER_PNG, OFFER_ZIP, OFFERS };
@@ -54,7 +53,7 @@ static int read_params(const struct http_request *req, struct saliency_params *p
     return rc == 0 ? lookup_model(req, p->model, resp, e) : rc;
 }
 
-static int queue_job(struct http_request *req, const struct saliency_params *p, const struct clip_record *clip,
+static int queue_job(struct http_request *req, const struct saliency_params *p, const struct submitted_clip *clip,
                      struct job *job, struct http_response *resp, struct err *e)
 {
     char params[80];
@@ -65,6 +64,7 @@ static int queue_job(struct http_request *req, const struct saliency_params *p, 
         .params = params,
         .model = p->model,
         .clip_id = clip->id,
+        .new_clip = clip->made,
         .progress_total = clip->frames,
         .webhook_url = p->webhook_url,
     };
@@ -103,7 +103,7 @@ static int respond(struct http_request *req, const char *job_id, struct http_res
 }
 
 /* What the client accepts must be possible before work is spent on it: a PNG is the map of a single picture. */
-static int check_accept(const struct http_request *req, const struct clip_record *clip, struct http_response *resp,
+static int check_accept(const struct http_request *req, const struct submitted_clip *clip, struct http_response *resp,
                         struct err *e)
 {
     int offer = negotiate_accept(http_header(req, "Accept"), offers, OFFERS);
@@ -121,11 +121,11 @@ int route_create_saliency(struct http_request *req, struct http_response *resp, 
     if (submit_waited(req))
         return respond(req, submit_waited(req), resp, e);
     struct saliency_params p;
-    struct clip_record clip = {0};
+    struct submitted_clip clip = {0};
     struct job job = {0};
     int rc = read_params(req, &p, resp, e);
     if (rc == 0)
-        rc = submit_clip(req, false, clock_wall_ms() + req->api->cfg.retention_ms, &clip, NULL, resp, e);
+        rc = submit_job_clip(req, &clip, resp, e);
     if (rc == 0)
         rc = check_accept(req, &clip, resp, e);
     if (rc == 0)
@@ -133,6 +133,6 @@ int route_create_saliency(struct http_request *req, struct http_response *resp, 
     if (rc == 0)
         rc = respond(req, job.id, resp, e);
     job_fini(&job);
-    clip_record_fini(&clip);
+    submitted_clip_fini(&clip);
     return rc;
 }

@@ -52,41 +52,86 @@ static void fill_record(struct clip_record *c, const struct clip_info *info, con
     };
 }
 
-static int add_upload(struct http_request *req, struct upload_file *f, bool count, int64_t expires_ms,
-                      struct clip_record *out, bool *existed, struct err *e)
+/* The upload looked at and its bytes stored; the record borrows from `info` and the request. */
+static int put_upload(struct http_request *req, struct upload_file *f, bool count, int64_t expires_ms,
+                      struct clip_info *info, struct clip_new *out, struct http_response *resp, struct err *e)
 {
     const struct api_config *cfg = &req->api->cfg;
-    struct clip_info info;
     if (f->bytes == 0)
         return err_set(e, ERR_CORRUPT, "the uploaded clip is empty");
-    int rc = cfg->host.probe(cfg->host.arg, f->path, count, &info, e);
+    int rc = cfg->host.probe(cfg->host.arg, f->path, count, info, e);
+    if (rc == ERR_TIMEOUT)
+        return problem_set(resp, e, 422, "decode_timeout", "the clip takes too long to decode");
+    if (rc == 0)
+        rc = clip_put(cfg->store, cfg->blobs, f->path, true, out, e);
     if (rc < 0)
         return rc;
-    struct clip_record c;
-    fill_record(&c, &info, f, request_tenant(req));
-    c.expires_ms = expires_ms;
-    rc = clip_add(cfg->store, cfg->blobs, f->path, true, &c, out, existed, e);
-    if (rc == 0)
-        f->path[0] = '\0';
-    return rc;
+    f->path[0] = '\0';
+    fill_record(&out->record, info, f, request_tenant(req));
+    out->record.expires_ms = expires_ms;
+    return 0;
+}
+
+/* The request's upload, or NULL with *id set to the clip it names. */
+static int find_clip(struct http_request *req, struct upload_file **f, const char **id, struct err *e)
+{
+    *f = upload_file(req, "clip");
+    *id = param_get(req, "clip_id");
+    if (*f && *id)
+        return err_set(e, ERR_INVALID, "give either a clip or a clip_id");
+    return *f || *id ? 0 : err_set(e, ERR_INVALID, "the request brings no clip (field 'clip')");
 }
 
 int submit_clip(struct http_request *req, bool count, int64_t expires_ms, struct clip_record *out, bool *existed,
                 struct http_response *resp, struct err *e)
 {
+    struct store *store = req->api->cfg.store;
+    struct upload_file *f;
+    struct clip_info info;
+    struct clip_new made;
+    const char *id;
+    bool old = false;
     *out = (struct clip_record){0};
-    struct upload_file *f = upload_file(req, "clip");
-    const char *id = param_get(req, "clip_id");
-    if (f && id)
-        return err_set(e, ERR_INVALID, "give either a clip or a clip_id");
-    if (id)
+    int rc = find_clip(req, &f, &id, e);
+    if (rc == 0 && id)
         return lookup_clip(req, id, out, e);
-    if (!f)
-        return err_set(e, ERR_INVALID, "the request brings no clip (field 'clip')");
-    int rc = add_upload(req, f, count, expires_ms, out, existed, e);
-    if (rc == ERR_TIMEOUT)
-        return problem_set(resp, e, 422, "decode_timeout", "the clip takes too long to decode");
+    if (rc == 0)
+        rc = put_upload(req, f, count, expires_ms, &info, &made, resp, e);
+    if (rc == 0)
+        rc = clip_record_new(store, &made, out, &old, e);
+    if (rc == 0 && count && out->frames != info.frames) { /* it came with a job, which did not count */
+        rc = clip_set_frames(store, out->id, info.frames, e);
+        out->frames = info.frames;
+    }
+    if (existed)
+        *existed = old;
     return rc;
+}
+
+int submit_job_clip(struct http_request *req, struct submitted_clip *out, struct http_response *resp, struct err *e)
+{
+    struct upload_file *f;
+    const char *id;
+    *out = (struct submitted_clip){0};
+    int rc = find_clip(req, &f, &id, e);
+    if (rc == 0 && id) {
+        rc = lookup_clip(req, id, &out->found, e);
+        out->id = out->found.id;
+        out->sha256 = out->found.sha256;
+        out->frames = out->found.frames;
+    } else if (rc == 0) {
+        int64_t expires_ms = clock_wall_ms() + req->api->cfg.retention_ms;
+        rc = put_upload(req, f, false, expires_ms, &out->info, &out->upload, resp, e);
+        out->made = &out->upload;
+        out->sha256 = out->upload.sha256;
+        out->frames = out->info.frames;
+    }
+    return rc;
+}
+
+void submitted_clip_fini(struct submitted_clip *c)
+{
+    clip_record_fini(&c->found);
 }
 
 static int idempotency_key(const struct http_request *req, const char **key, struct err *e)
@@ -140,7 +185,7 @@ int submit_job(struct http_request *req, struct job_new *n, const char *subject,
         http_set_header(resp, "Idempotency-Replayed", "true");
     if (rc == 0)
         log_info(LOG_MSG(existed ? "job asked for again" : "job queued"), LOG_STR("job", out->id),
-                 LOG_STR("kind", out->kind), LOG_STR("clip", n->clip_id ? n->clip_id : ""));
+                 LOG_STR("kind", out->kind), LOG_STR("clip", out->clip_id ? out->clip_id : ""));
     return rc;
 }
 

@@ -3,6 +3,7 @@
 #define API_SUBMIT_H
 
 #include "api/http.h"
+#include "core/media/clip.h"
 #include "core/store/store.h"
 
 /* Stores the uploaded field `clip`, or finds the one that parameter clip_id names. Broken media is refused here.
@@ -10,6 +11,19 @@
  * expires_ms: of a clip that is new, 0 keeps it. */
 int submit_clip(struct http_request *req, bool count, int64_t expires_ms, struct clip_record *out, bool *existed,
                 struct http_response *resp, struct err *e);
+/* The clip of a job about to be submitted: a stored one, or an upload whose record is made together with the job (one commit, and no
+ * clip of a job that was refused). Fill job_new.clip_id and .new_clip from it. */
+struct submitted_clip {
+    const char *id; /* NULL: new */
+    const char *sha256;
+    int64_t frames;              /* perhaps only the container's claim */
+    const struct clip_new *made; /* NULL: stored */
+    struct clip_record found;
+    struct clip_new upload;
+    struct clip_info info;
+};
+int submit_job_clip(struct http_request *req, struct submitted_clip *out, struct http_response *resp, struct err *e);
+void submitted_clip_fini(struct submitted_clip *c);
 /* Creates the job with the request's Idempotency-Key; `subject` is what must be the same when the key comes again. The queue
  * being full is 429. */
 int submit_job(struct http_request *req, struct job_new *n, const char *subject, struct job *out,

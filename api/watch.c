@@ -72,6 +72,9 @@ static void deliver_one(struct watcher *r, const struct job_event *ev, bool fina
 
 static void deliver(struct watch *w, const char *job_id, const struct event_list *events, bool more)
 {
+    size_t final = 0;
+    while (final < events->n && !event_is_final(&events->items[final]))
+        final++;
     pthread_mutex_lock(&w->lock);
     for (struct watcher *r = w->first; r; r = r->next) {
         if (strcmp(r->job_id, job_id) != 0)
@@ -85,7 +88,7 @@ static void deliver(struct watch *w, const char *job_id, const struct event_list
                 r->dirty = true;
                 break;
             }
-            deliver_one(r, &events->items[i], event_is_final(&events->items[i]));
+            deliver_one(r, &events->items[i], i == final);
         }
         if (r->done || (r->stream && r->seq != before))
             wake(r);

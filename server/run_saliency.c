@@ -90,6 +90,8 @@ static int make_results(struct saliency *s, const json_t *params, const struct r
         rc = blobs_temp(r->blobs, overlay_path, e);
     if (rc == 0)
         rc = detect(s, in->path, params, overlay ? overlay_path : NULL, &res, e);
+    if (rc == 0)
+        rc = clip_set_frames(r->store, r->job->clip_id, res.info.frames, e);
     if (rc == 0 && overlay)
         rc = put_overlay(r, overlay_path, e);
     if (rc == 0) {

@@ -55,6 +55,22 @@ void ffmpeg_init(void)
     pthread_once(&once, init_once);
 }
 
+void ffmpeg_warm_up(void)
+{
+    static const enum AVCodecID common[] = {AV_CODEC_ID_H264,  AV_CODEC_ID_HEVC, AV_CODEC_ID_VP8,  AV_CODEC_ID_VP9,
+                                            AV_CODEC_ID_MJPEG, AV_CODEC_ID_GIF,  AV_CODEC_ID_MPEG4};
+    ffmpeg_init();
+    for (size_t i = 0; i < sizeof(common) / sizeof(common[0]); i++) {
+        const AVCodec *codec = avcodec_find_decoder(common[i]);
+        AVCodecContext *c = codec ? avcodec_alloc_context3(codec) : NULL;
+        if (c) {
+            c->thread_count = 1;
+            avcodec_open2(c, codec, NULL); /* its failure is told when a clip needs it */
+        }
+        avcodec_free_context(&c);
+    }
+}
+
 const char *ffmpeg_note(void)
 {
     return note;

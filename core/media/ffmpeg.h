@@ -13,6 +13,8 @@
 
 /* Once per process: sends FFmpeg's log lines to ours, at level debug. Safe from any thread. */
 void ffmpeg_init(void);
+/* Has the decoders that clips mostly need build their constant tables now, for processes forked later. */
+void ffmpeg_warm_up(void);
 /* The calling thread's last FFmpeg error line since ffmpeg_clear_note, cleaned for people; "" when there was none. */
 const char *ffmpeg_note(void);
 void ffmpeg_clear_note(void);

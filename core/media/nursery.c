@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "core/base/log.h"
+#include "core/media/ffmpeg.h"
 #include "core/media/sandbox.h"
 
 enum { FD_FIRST = 3, FD_REQUESTS = 3, FD_SIGNALS, FD_BIRTH = 3, FD_SOCKET = 3, FD_INPUT };
@@ -160,6 +161,7 @@ _Noreturn void nursery_serve(int requests)
     int fds[2] = {requests, signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK)};
     keep_only(fds, 2);
     sandbox_warm_up();
+    ffmpeg_warm_up();
     for (;;) {
         if (spare.pid == 0)
             make_spare(&spare);

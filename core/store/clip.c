@@ -28,14 +28,13 @@ int blob_confirm(struct db *db, struct blobs *b, const char *key, struct err *e)
     return rc > 0 ? 0 : rc < 0 ? rc : err_set(e, ERR_BUSY, "%s was removed while it was stored", key);
 }
 
-/* 0 new, 1 it was there. */
-static int insert_locked(struct db *db, struct blobs *b, const char *sha256, int64_t bytes, const struct clip_record *c,
-                         struct clip_record *out, struct err *e)
+int clip_insert(struct db *db, const struct clip_new *n, struct clip_record *out, struct err *e)
 {
+    const struct clip_record *c = &n->record;
     char id[ID_SIZE], key[CLIP_KEY_SIZE];
     id_new(id);
-    snprintf(key, sizeof(key), "clips/%s", sha256);
-    int rc = blob_confirm(db, b, key, e);
+    snprintf(key, sizeof(key), "clips/%s", n->sha256);
+    int rc = blob_confirm(db, n->blobs, key, e);
     if (rc)
         return rc;
     const char *tenant = c->tenant ? c->tenant : "";
@@ -46,45 +45,74 @@ static int insert_locked(struct db *db, struct blobs *b, const char *sha256, int
                " ON CONFLICT (tenant, sha256) DO UPDATE SET expires_ms = CASE WHEN clips.expires_ms = 0 OR"
                " excluded.expires_ms = 0 THEN 0 WHEN excluded.expires_ms > clips.expires_ms THEN excluded.expires_ms"
                " ELSE clips.expires_ms END",
-               DB_ARGS(db_t(id), db_t(tenant), db_t(sha256), db_t(c->name), db_i(c->frames), db_i(c->width),
-                       db_i(c->height), db_r(c->fps), db_r(c->duration_s), db_t(c->codec), db_i(bytes),
+               DB_ARGS(db_t(id), db_t(tenant), db_t(n->sha256), db_t(c->name), db_i(c->frames), db_i(c->width),
+                       db_i(c->height), db_r(c->fps), db_r(c->duration_s), db_t(c->codec), db_i(n->bytes),
                        db_i(clock_wall_ms()), db_i(c->expires_ms)),
                e);
     if (made < 0)
         return (int)made;
     rc = record_one(db, &record_clip, "SELECT " COLUMNS_OF(CLIP) " FROM clips WHERE tenant = ?1 AND sha256 = ?2",
-                    DB_ARGS(db_t(tenant), db_t(sha256)), out, e);
+                    DB_ARGS(db_t(tenant), db_t(n->sha256)), out, e);
     if (rc == 1)
         return strcmp(out->id, id) == 0 ? 0 : 1;
     return rc < 0 ? rc : err_set(e, ERR_INTERNAL, "the clip was not inserted");
+}
+
+int clip_put(struct store *s, struct blobs *b, const char *path, bool move, struct clip_new *out, struct err *e)
+{
+    char key[CLIP_KEY_SIZE];
+    *out = (struct clip_new){.blobs = b, .bytes = fs_size(path)};
+    int rc = out->bytes < 0 ? err_set(e, ERR_NOTFOUND, "%s: not a readable file", path)
+                            : sha256_file_hex(path, out->sha256, e);
+    if (rc)
+        return rc;
+    snprintf(key, sizeof(key), "clips/%s", out->sha256);
+    int have = blob_reserve(s, key, e);
+    rc = have < 0 ? have : have ? 0 : blob_put_file(b, key, path, move, e);
+    if (rc < 0)
+        return err_wrap(e, "storing the clip");
+    if (move && have)
+        unlink(path);
+    return 0;
 }
 
 int clip_add(struct store *s, struct blobs *b, const char *path, bool move, const struct clip_record *c,
              struct clip_record *out, bool *existed, struct err *e)
 {
     memset(out, 0, sizeof(*out));
-    char sha256[SHA256_HEX_SIZE], key[CLIP_KEY_SIZE];
-    int64_t bytes = fs_size(path);
-    int rc = bytes < 0 ? err_set(e, ERR_NOTFOUND, "%s: not a readable file", path) : sha256_file_hex(path, sha256, e);
+    struct clip_new n;
+    int rc = clip_put(s, b, path, move, &n, e);
     if (rc)
         return rc;
-    snprintf(key, sizeof(key), "clips/%s", sha256);
-    int have = blob_reserve(s, key, e);
-    rc = have < 0 ? have : have ? 0 : blob_put_file(b, key, path, move, e);
+    n.record = *c;
+    return clip_record_new(s, &n, out, existed, e);
+}
+
+int clip_record_new(struct store *s, const struct clip_new *n, struct clip_record *out, bool *existed, struct err *e)
+{
+    memset(out, 0, sizeof(*out));
     struct tx t;
+    int rc = tx_begin(s, true, &t, e);
     if (!rc)
-        rc = tx_begin(s, true, &t, e);
-    if (!rc)
-        rc = tx_end(&t, insert_locked(t.db, b, sha256, bytes, c, out, e), e);
+        rc = tx_end(&t, clip_insert(t.db, n, out, e), e);
     if (rc < 0) {
         clip_record_fini(out);
         return err_wrap(e, "storing the clip");
     }
-    if (move && have)
-        unlink(path);
     if (existed)
         *existed = rc == 1;
     return 0;
+}
+
+int clip_set_frames(struct store *s, const char *id, int64_t frames, struct err *e)
+{
+    struct tx t;
+    int rc = tx_begin(s, true, &t, e);
+    if (rc)
+        return rc;
+    int64_t n =
+        db_run(t.db, "UPDATE clips SET frames = ?2 WHERE id = ?1 AND frames <> ?2", DB_ARGS(db_t(id), db_i(frames)), e);
+    return tx_end(&t, n < 0 ? (int)n : 0, e);
 }
 
 int clip_get(struct store *s, const char *id, struct clip_record *out, struct err *e)

@@ -266,16 +266,43 @@ void db_rollback(struct db *db)
     db->in_tx = false;
 }
 
-int tx_begin(struct store *s, bool write, struct tx *t, struct err *e)
+static void queue_writer(const struct tx *t)
+{
+    if (t->write && !t->s->drv->locks_rows)
+        pthread_mutex_lock(&t->s->writing);
+}
+
+static void next_writer(const struct tx *t)
+{
+    if (t->write && !t->s->drv->locks_rows)
+        pthread_mutex_unlock(&t->s->writing);
+}
+
+static int begin(struct store *s, bool write, bool soft, struct tx *t, struct err *e)
 {
     *t = (struct tx){.s = s, .write = write};
+    queue_writer(t);
     pool_take(s, &t->db);
     int rc = t->db ? 0 : s->drv->open(s->url, &s->opts, &t->db, e);
-    if (!rc && write)
+    if (!rc && write) {
+        t->db->soft = soft;
         rc = db_begin(t->db, e);
-    if (rc)
+    }
+    if (rc) {
         pool_give(s, t->db);
+        next_writer(t);
+    }
     return rc;
+}
+
+int tx_begin(struct store *s, bool write, struct tx *t, struct err *e)
+{
+    return begin(s, write, false, t, e);
+}
+
+int tx_begin_soft(struct store *s, struct tx *t, struct err *e)
+{
+    return begin(s, true, true, t, e);
 }
 
 int tx_end(struct tx *t, int rc, struct err *e)
@@ -288,6 +315,7 @@ int tx_end(struct tx *t, int rc, struct err *e)
         db_rollback(t->db);
     }
     pool_give(t->s, t->db);
+    next_writer(t);
     return rc;
 }
 
@@ -321,6 +349,7 @@ static struct store *store_new(const char *url, const struct db_driver *drv, con
     if (opts)
         s->opts = *opts;
     store_defaults(&s->opts);
+    pthread_mutex_init(&s->writing, NULL);
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->reap_lock, NULL);
     pthread_cond_init(&s->freed, NULL);
@@ -368,6 +397,7 @@ void store_close(struct store *s)
         if (s->wake_fd[i] >= 0)
             close(s->wake_fd[i]);
     }
+    pthread_mutex_destroy(&s->writing);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->reap_lock);
     pthread_cond_destroy(&s->freed);

@@ -49,7 +49,7 @@ struct db_driver {
     int (*open)(const char *url, const struct store_opts *opts, struct db **out, struct err *e);
     void (*close)(struct db *db);
     int (*reconnect)(struct db *db, struct err *e); /* after ERR_NETWORK; NULL: nothing to reconnect */
-    int (*begin)(struct db *db, struct err *e);     /* a write transaction */
+    int (*begin)(struct db *db, struct err *e);     /* a write transaction, durable unless db->soft */
     int (*commit)(struct db *db, struct err *e);
     void (*rollback)(struct db *db);
     int (*script)(struct db *db, const char *sql, struct err *e);
@@ -82,6 +82,7 @@ struct db { /* first member of each driver's connection */
     size_t nrepaired;
     bool active; /* between db_query and db_done */
     bool in_tx;  /* inside a write transaction */
+    bool soft;   /* the next write transaction need not survive a power loss */
     bool broken; /* to be closed instead of pooled */
     struct db *next;
 };
@@ -117,6 +118,7 @@ struct store {
     const struct db_driver *drv;
     char *url;
     struct store_opts opts;
+    pthread_mutex_t writing; /* where the database has one writer: our threads take turns here, not by polling for it */
     pthread_mutex_t lock;
     pthread_cond_t freed;
     struct db *idle;
@@ -135,6 +137,8 @@ struct tx {
 };
 /* Borrows a connection; with `write` begins a transaction. */
 int tx_begin(struct store *s, bool write, struct tx *t, struct err *e);
+/* A write that a power loss may undo (a killed process does not): it waits for no disk. For what is worth nothing afterwards. */
+int tx_begin_soft(struct store *s, struct tx *t, struct err *e);
 /* Commits when rc >= 0, else rolls back (keeping *e); gives the connection back. Returns rc, or the commit's error. */
 int tx_end(struct tx *t, int rc, struct err *e);
 

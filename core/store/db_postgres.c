@@ -164,7 +164,7 @@ static int reconnect(struct db *db, struct err *e)
 
 static int begin(struct db *db, struct err *e)
 {
-    return simple(self(db), "BEGIN", e);
+    return simple(self(db), db->soft ? "BEGIN; SET LOCAL synchronous_commit TO off" : "BEGIN", e);
 }
 
 static int commit(struct db *db, struct err *e)

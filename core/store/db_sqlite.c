@@ -1,7 +1,11 @@
 /*
  * db_sqlite: the SQLite driver. WAL, so that readers never wait; every write transaction is BEGIN IMMEDIATE, so that it
  * waits for the lock at its start (where busy_timeout applies) and never fails half way; synchronous=FULL, so that a
- * commit that returned is on disk.
+ * commit that returned is on disk. A soft transaction is synchronous=NORMAL: with the log it is as whole, and on disk with the next
+ * full one.
+ *
+ * Another process holds the lock for as long as the disk takes to write, so we look again every half millisecond; SQLite's own
+ * handler would soon sleep a tenth of a second between looks.
  *
  * Change detection for store_wait is PRAGMA data_version, which reads shared memory and costs microseconds.
  */
@@ -12,16 +16,20 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/clock.h"
 
 #define WAIT_STEP_MS 50
+#define BUSY_STEP_US 500
 
 struct sqlite_db {
     struct db base;
     sqlite3 *h;
     sqlite3_stmt *stmt;
     int64_t data_version; /* 0: not asked yet */
+    int64_t busy_timeout_ms, busy_since_ms;
+    bool soft; /* what synchronous is set to */
 };
 
 static struct sqlite_db *self(struct db *db)
@@ -97,6 +105,18 @@ static int enter_wal(struct db *db, int timeout_ms, struct err *e)
     }
 }
 
+static int on_busy(void *arg, int looks)
+{
+    struct sqlite_db *d = arg;
+    int64_t now = clock_mono_ms();
+    if (looks == 0)
+        d->busy_since_ms = now;
+    if (now - d->busy_since_ms >= d->busy_timeout_ms)
+        return 0;
+    usleep(BUSY_STEP_US);
+    return 1;
+}
+
 static int sqlite_open(const char *url, const struct store_opts *opts, struct db **out, struct err *e)
 {
     struct sqlite_db *d = calloc(1, sizeof(*d));
@@ -111,7 +131,8 @@ static int sqlite_open(const char *url, const struct store_opts *opts, struct db
         return rc;
     }
     sqlite3_extended_result_codes(d->h, 1);
-    sqlite3_busy_timeout(d->h, opts->busy_timeout_ms);
+    d->busy_timeout_ms = opts->busy_timeout_ms;
+    sqlite3_busy_handler(d->h, on_busy, d);
     rc = enter_wal(&d->base, opts->busy_timeout_ms, e);
     if (!rc)
         rc = script(&d->base,
@@ -128,6 +149,13 @@ static int sqlite_open(const char *url, const struct store_opts *opts, struct db
 
 static int begin(struct db *db, struct err *e)
 {
+    struct sqlite_db *d = self(db);
+    if (d->soft != db->soft) {
+        int rc = script(db, db->soft ? "PRAGMA synchronous = NORMAL" : "PRAGMA synchronous = FULL", e);
+        if (rc)
+            return rc;
+        d->soft = db->soft;
+    }
     return script(db, "BEGIN IMMEDIATE", e);
 }
 

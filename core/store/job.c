@@ -266,6 +266,20 @@ static int insert_job(struct db *db, const struct job_new *n, const char *tenant
     return rc ? rc : 1;
 }
 
+static int insert_with_clip(struct db *db, const struct job_new *n, const char *tenant, struct job *out, struct err *e)
+{
+    if (!n->new_clip)
+        return insert_job(db, n, tenant, out, e);
+    struct job_new with = *n;
+    struct clip_record clip = {0};
+    int rc = clip_insert(db, n->new_clip, &clip, e);
+    with.clip_id = clip.id;
+    if (rc >= 0)
+        rc = insert_job(db, &with, tenant, out, e);
+    clip_record_fini(&clip);
+    return rc;
+}
+
 /* 1: made; 2: it was there. */
 static int create_locked(struct store *s, struct db *db, const struct job_new *n, const char *tenant, struct job *out,
                          struct err *e)
@@ -275,7 +289,7 @@ static int create_locked(struct store *s, struct db *db, const struct job_new *n
         return rc == 1 ? 2 : rc;
     rc = check_new(s, db, n, tenant, e);
     if (!rc)
-        rc = insert_job(db, n, tenant, out, e);
+        rc = insert_with_clip(db, n, tenant, out, e);
     if (rc == 0 && n->idempotency_key) { /* another node inserted the same key in between */
         rc = replay(db, n, tenant, out, e);
         rc = rc == 1 ? 2 : rc;

@@ -46,6 +46,9 @@ int blob_reserve(struct store *s, const char *key, struct err *e);
 /* First thing in the transaction that inserts the record: locks the key until it ends. ERR_BUSY: a sweep was faster. */
 int blob_confirm(struct db *db, struct blobs *b, const char *key, struct err *e);
 
+/* Records a clip whose bytes are stored, inside a write transaction: 0 new, 1 it was there. */
+int clip_insert(struct db *db, const struct clip_new *n, struct clip_record *out, struct err *e);
+
 /* Appends an event of that type to a leased job; heartbeats too. */
 int job_event_locked(struct db *db, const struct job_lease *l, const char *type, const char *data, struct err *e);
 

@@ -108,7 +108,7 @@ int lease_check(struct db *db, const struct job_lease *l, struct err *e)
 int job_heartbeat(struct store *s, const struct job_lease *l, struct err *e)
 {
     struct tx t;
-    int rc = tx_begin(s, true, &t, e);
+    int rc = tx_begin_soft(s, &t, e);
     return rc ? rc : tx_end(&t, lease_check(t.db, l, e), e);
 }
 
@@ -132,7 +132,7 @@ static int progress_locked(struct db *db, const struct job_lease *l, int64_t don
 int job_progress(struct store *s, const struct job_lease *l, int64_t done, int64_t total, struct err *e)
 {
     struct tx t;
-    int rc = tx_begin(s, true, &t, e);
+    int rc = tx_begin_soft(s, &t, e);
     return rc ? rc : tx_end(&t, progress_locked(t.db, l, done, total, e), e);
 }
 

@@ -2,7 +2,7 @@
  * store.h: the records of the service and its job queue. One file of SQLite in WAL mode by default, PostgreSQL beyond
  * one machine; nothing above this header can tell which, except by the URL it opens.
  *
- * Promises. What a call acknowledged survives kill -9 and power loss. Any number of threads and processes may use one
+ * Promises. What a call acknowledged survives kill -9 and power loss (heartbeats and progress only the former). Any number of threads and processes may use one
  * database at once; a `struct store` may be used from any thread (each call borrows a connection). Every change of a
  * job's state is one compare-and-swap that also appends its event. A running job belongs to the worker whose {id,
  * epoch} it carries: a worker that lost its lease gets ERR_LEASE_LOST from every call and can change nothing.
@@ -137,6 +137,8 @@ struct job_new {    /* strings are borrowed; NULL means none */
     const char *params; /* JSON object; NULL: {} */
     const char *model;
     const char *clip_id; /* must exist */
+    const struct clip_new
+        *new_clip; /* instead of clip_id: recorded in the same transaction, unless the job exists already */
     const char *project_id;
     const char *tenant;   /* NULL: "" */
     int64_t priority;     /* larger runs first */
@@ -233,6 +235,17 @@ int job_events(struct store *s, const char *job_id, int64_t after, int limit, st
  */
 int clip_add(struct store *s, struct blobs *b, const char *path, bool move, const struct clip_record *c,
              struct clip_record *out, bool *existed, struct err *e);
+/* A clip whose bytes are stored but that has no record yet: clip_add is clip_put, then the record. */
+struct clip_new {
+    struct blobs *blobs;
+    char sha256[SHA256_HEX_SIZE];
+    int64_t bytes;
+    struct clip_record record; /* as clip_add's `c`, strings borrowed; filled in by the caller */
+};
+int clip_put(struct store *s, struct blobs *b, const char *path, bool move, struct clip_new *out, struct err *e);
+int clip_record_new(struct store *s, const struct clip_new *n, struct clip_record *out, bool *existed, struct err *e);
+/* What decoding all of a clip taught; until then `frames` may be what its container claims. */
+int clip_set_frames(struct store *s, const char *id, int64_t frames, struct err *e);
 int clip_get(struct store *s, const char *id, struct clip_record *out, struct err *e); /* ERR_NOTFOUND */
 int clip_list(struct store *s, const char *tenant, const char *cursor, int limit, struct clip_list *out, struct err *e);
 int clip_delete(struct store *s, const char *id,

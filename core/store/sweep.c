@@ -122,7 +122,16 @@ int blob_referenced(struct db *db, const char *key, struct err *e)
 int blob_reserve(struct store *s, const char *key, struct err *e)
 {
     struct tx t;
-    int rc = tx_begin(s, true, &t, e);
+    int rc = tx_begin(s, false, &t, e);
+    if (rc)
+        return rc;
+    rc = db_row(t.db, "SELECT 1 FROM blob_gc WHERE key = ?1", DB_ARGS(db_t(key)), e);
+    db_done(t.db);
+    if (rc == 0) /* the usual case costs no write; a removal queued from now on is not due before its grace time */
+        return tx_end(&t, blob_referenced(t.db, key, e), e);
+    rc = tx_end(&t, rc, e);
+    if (rc >= 0)
+        rc = tx_begin(s, true, &t, e);
     if (rc)
         return rc;
     rc = t.db->drv->lock(t.db, key, true, e);

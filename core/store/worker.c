@@ -11,7 +11,7 @@
 int worker_beat(struct store *s, const struct worker_record *w, struct err *e)
 {
     struct tx t;
-    int rc = tx_begin(s, true, &t, e);
+    int rc = tx_begin_soft(s, &t, e);
     if (rc)
         return rc;
     int64_t now = clock_wall_ms();
