@@ -2,7 +2,7 @@
  * salient propagate: masks of a few frames become masks of all frames of a clip. The work is core/task/propagate.c.
  *
  * Beside a mask per frame the output directory gets labels.json, an array with the provenance of every label in the order of frames,
- * and spans.json, the intervals with their keys. A later run into the same directory leaves intervals with the same key alone.
+ * spans.json, the intervals with their keys, and source.json, where the frames are. A later run into the same directory leaves intervals with the same key alone.
  */
 #include <jansson.h>
 #include <signal.h>
@@ -24,6 +24,7 @@
 
 #define LABELS_FILE "labels.json"
 #define SPANS_FILE "spans.json"
+#define SOURCE_FILE "source.json"
 #define JSON_MAX_BYTES ((size_t)256 << 20)
 #define BAR_WIDTH 30
 #define LINE_EVERY_MS 5000
@@ -45,7 +46,7 @@ static bool is_interrupted(void *arg)
 /* ---- the output directory -------------------------------------------------------------------------------------------- */
 
 struct output { /* the sink */
-    const char *dir, *uncertainty;
+    const char *dir, *uncertainty, *source;
     bool force;
     uint8_t palette[256][3];
     json_t *old_labels; /* array, or NULL */
@@ -213,6 +214,19 @@ static int label(void *arg, const struct propagate_label *l, const struct frame 
     return rc;
 }
 
+/* Where the frames are, so that the folder can be trained from: {"frames": absolute path}. */
+static int write_source(const struct output *o, struct err *e)
+{
+    char *path = realpath(o->source, NULL);
+    if (!path)
+        return err_errno(e, "%s", o->source);
+    json_t *j = json_pack("{s:s}", "frames", path);
+    int rc = j ? write_json(o->dir, SOURCE_FILE, j, e) : err_set(e, ERR_INVALID, "%s is not UTF-8", path);
+    json_decref(j);
+    free(path);
+    return rc;
+}
+
 static int write_index(const struct output *o, struct err *e)
 {
     json_t *all = json_array();
@@ -221,7 +235,9 @@ static int write_index(const struct output *o, struct err *e)
             json_array_append(all, o->labels[k]);
     int rc = write_json(o->dir, LABELS_FILE, all, e);
     json_decref(all);
-    return rc ? rc : write_json(o->dir, SPANS_FILE, o->spans, e);
+    if (rc == 0)
+        rc = write_json(o->dir, SPANS_FILE, o->spans, e);
+    return rc ? rc : write_source(o, e);
 }
 
 static int span_done(void *arg, const struct propagate_span *span, struct err *e)
@@ -334,6 +350,7 @@ static int run(const struct propagate_args *a, struct output *out, struct err *e
         return rc;
     par_init(threads);
     tensor_set_threads(1); /* frames are worked on side by side; threads inside the network would only get in the way */
+    out->source = a->frames;
     rc = parse_mode(a->mode, &opts.mode, e);
     if (rc == 0)
         rc = open_model(a, &opts.model, e);
@@ -368,7 +385,8 @@ int cmd_propagate(int argc, char **argv)
     const struct opt opts[] = {
         {"frames", 0, OPT_STR, &a.frames, "INPUT", "the clip: a video, a zip of images or a folder of images"},
         {"keyframes", 0, OPT_STR, &a.keyframes, "DIR", "masks named as their frames (video: 00010.png is frame 10)"},
-        {"output", 'o', OPT_STR, &out.dir, "DIR", "a mask for every frame, labels.json, spans.json"},
+        {"output", 'o', OPT_STR, &out.dir, "DIR",
+         "a mask for every frame, labels.json, spans.json; `salient train --data DIR` reads it"},
         {"model", 'm', OPT_STR, &a.model, "NAME|PATH", "label generator (default fgplg-lite), or none: flow alone"},
         {"models", 0, OPT_STR, &a.models, "DIR", "where models are looked up by name"},
         {"mode", 0, OPT_STR, &a.mode, "MODE", "chain (default) or paper: direct flow, the network alone decides"},

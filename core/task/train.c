@@ -217,6 +217,20 @@ static int open_state(struct run *r, struct err *e)
     return rc;
 }
 
+/* A checkpoint replaces the one before it only when it is complete, so there must be room for both, and for the model. */
+static int check_room(const struct run *r, struct err *e)
+{
+    int64_t values = 0, free_bytes = fs_free_bytes(r->o->out);
+    for (size_t i = 0; i < weights_count(r->state.weights); i++)
+        values += tensor_numel(weights_at(r->state.weights, i));
+    int64_t checkpoint = values * 4 * (r->state.average ? 4 : 3); /* weights, their average, two moments */
+    int64_t need = checkpoint * (fs_exists(r->checkpoint) ? 1 : 2) + values * 4;
+    if (free_bytes >= 0 && free_bytes < need)
+        return err_set(e, ERR_FULL, "%s: checkpoints and the model need %lld MB, the file system has %lld MB free",
+                       r->o->out, (long long)(need >> 20), (long long)(free_bytes >> 20));
+    return 0;
+}
+
 static int run_open(struct run *r, struct err *e)
 {
     const struct train_opts *o = r->o;
@@ -242,6 +256,8 @@ static int run_open(struct run *r, struct err *e)
         rc = open_sampler(r, e);
     if (!rc)
         rc = open_state(r, e);
+    if (!rc)
+        rc = check_room(r, e);
     if (!rc)
         rc = journal_open(o->out, r->state.at.step ? r->state.at.epoch : -1, &r->journal, e);
     if (!rc)
@@ -372,7 +388,8 @@ static int train_epoch(struct run *r, struct err *e)
 {
     int64_t end = ((int64_t)r->state.at.epoch + 1) * r->epoch_steps;
     double norm;
-    while (r->state.at.step < end && !time_is_up(r) && !steps_are_up(r)) {
+    int64_t begin = r->state.at.step;
+    while (r->state.at.step < end && !time_is_up(r) && !steps_are_up(r) && !(r->o->dump && r->state.at.step > begin)) {
         const struct batch *b;
         double loss = 0;
         if (r->hooks && r->hooks->cancel && r->hooks->cancel(r->hooks->arg)) {

@@ -8,13 +8,18 @@
  */
 #include "core/train/dataset.h"
 
+#include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/fs.h"
+#include "core/media/image.h"
 #include "core/train/provenance.h"
+
+#define SOURCE_FILE "source.json"
+#define SOURCE_MAX_BYTES ((size_t)64 << 10)
 
 struct dataset_cache {
     pthread_mutex_t lock;
@@ -195,6 +200,33 @@ static int scan_davis(struct dataset *d, const char *images, const char *masks, 
     return rc;
 }
 
+/* The folder of frames that `salient propagate` noted beside its masks. */
+static int read_source(const char *dir, char frames[FS_PATH_MAX], struct err *e)
+{
+    char path[FS_PATH_MAX];
+    struct buf text = BUF_INIT;
+    int rc = fs_join(path, dir, SOURCE_FILE, e);
+    if (!rc)
+        rc = fs_read(path, SOURCE_MAX_BYTES, &text, e);
+    if (rc)
+        return rc;
+    json_t *j = json_loadb(text.data, text.len, 0, NULL);
+    const char *source = json_string_value(json_object_get(j, "frames"));
+    if (!source || strlen(source) >= FS_PATH_MAX)
+        rc = err_set(e, ERR_INVALID, "%s does not say where the frames are", path);
+    else if (fs_exists(source) && !fs_is_dir(source))
+        rc = err_set(e, ERR_UNSUPPORTED,
+                     "%s: the frames are in the file %s; extract them into a folder and propagate from there", dir,
+                     source);
+    else if (!fs_is_dir(source))
+        rc = err_set(e, ERR_NOTFOUND, "%s: the folder of frames %s is gone", dir, source);
+    else
+        snprintf(frames, FS_PATH_MAX, "%s", source);
+    json_decref(j);
+    buf_free(&text);
+    return rc;
+}
+
 static int scan_labelled(struct dataset *d, const char *dir, const char *images, const char *masks, double weight,
                          struct err *e)
 {
@@ -231,8 +263,11 @@ static int scan_collection(struct dataset *d, const char *dir, double weight, in
 
 static int scan_dir(struct dataset *d, const char *dir, double weight, int depth, struct err *e)
 {
-    char images[FS_PATH_MAX], masks[FS_PATH_MAX], frames[FS_PATH_MAX], notes[FS_PATH_MAX], labels[FS_PATH_MAX];
+    char images[FS_PATH_MAX], masks[FS_PATH_MAX], frames[FS_PATH_MAX], notes[FS_PATH_MAX], labels[FS_PATH_MAX],
+        source[FS_PATH_MAX];
     int rc = fs_join(images, dir, "images", e);
+    if (!rc)
+        rc = fs_join(source, dir, SOURCE_FILE, e);
     if (!rc)
         rc = fs_join(masks, dir, "masks", e);
     if (!rc)
@@ -245,6 +280,10 @@ static int scan_dir(struct dataset *d, const char *dir, double weight, int depth
         return rc;
     if (fs_exists(labels) && fs_is_dir(images) && fs_is_dir(masks))
         return scan_labelled(d, dir, images, masks, weight, e);
+    if (fs_exists(labels) && fs_exists(source)) {
+        rc = read_source(dir, frames, e);
+        return rc ? rc : scan_labelled(d, dir, frames, dir, weight, e);
+    }
     if (fs_is_dir(images) && fs_is_dir(masks))
         return scan_pairs(d, &(struct pair_scan){.images = images, .masks = masks, .weight = weight}, e);
     if (fs_is_dir(frames) && fs_is_dir(notes))
@@ -417,8 +456,29 @@ void dataset_put(struct dataset *d, size_t item, const struct picture *p)
         picture_free((struct picture *)p);
 }
 
+/* From the files' headers, which is cheap enough to do for all of them. */
+static int check_sizes(const struct dataset *d, struct err *e)
+{
+    for (size_t i = 0; i < d->n; i++) {
+        const struct dataset_item *it = &d->items[i];
+        int size[2], mask[2];
+        int rc = image_read_size(it->image, &size[0], &size[1], e);
+        if (!rc)
+            rc = image_read_size(it->mask, &mask[0], &mask[1], e);
+        if (rc)
+            return rc;
+        if (size[0] != mask[0] || size[1] != mask[1])
+            return err_set(e, ERR_INVALID, "%s is %dx%d but its mask %s is %dx%d", it->image, size[0], size[1],
+                           it->mask, mask[0], mask[1]);
+    }
+    return 0;
+}
+
 int dataset_check(struct dataset *d, size_t n, struct err *e)
 {
+    int bad = check_sizes(d, e);
+    if (bad)
+        return bad;
     size_t step = d->n > n ? d->n / n : 1, seen = 0, empty = 0;
     for (size_t i = 0; i < d->n; i += step) {
         const struct picture *p;

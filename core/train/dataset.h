@@ -6,6 +6,7 @@
  *   DIR/JPEGImages/[RES/]SEQ/N.jpg + DIR/Annotations/[RES/]SEQ/N.png   clips (DAVIS); frames without a mask are skipped
  *   DIR/labels.json + DIR/images/ + DIR/masks/     one clip with provenance: rejected and uncovered labels are skipped,
  *                                                  pseudo-labels weigh their confidence
+ *   DIR/labels.json + DIR/source.json + masks      what `salient propagate` leaves: the same, frames where it found them
  *   DIR/SUB/... each of one of the layouts above    a collection (a project snapshot)
  */
 #ifndef CORE_TRAIN_DATASET_H
@@ -52,8 +53,8 @@ int dataset_split(struct dataset *d, double fraction, uint64_t seed, struct err 
 /* The picture of an item; thread-safe. Release with dataset_put. */
 int dataset_get(struct dataset *d, size_t item, const struct picture **out, struct err *e);
 void dataset_put(struct dataset *d, size_t item, const struct picture *p);
-/* Decodes up to `n` items spread over the set and checks them: ERR_INVALID when sizes differ or when no mask of the
- * sample has any foreground. */
+/* Compares the sizes of all pictures with their masks', and decodes up to `n` items spread over the set: ERR_INVALID
+ * when sizes differ or when no mask of the sample has any foreground; whatever a damaged file gives. */
 int dataset_check(struct dataset *d, size_t n, struct err *e);
 size_t dataset_count(const struct dataset *d, bool held_out);
 /* Content hash over names, sizes and weights: a resumed run refuses another data set. */

@@ -73,6 +73,26 @@ def test_leaves_a_model_and_a_log(finished):
     assert subprocess.run([SALIENT, "model", "info", str(finished)], capture_output=True).returncode == 0
 
 
+def kill_after(seconds, *args):
+    """Starts training, kills it hard after so long; False when it had finished by itself."""
+    p = subprocess.Popen(command(*args), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        p.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        return True
+
+
+def assert_same_run(out, finished):
+    assert tensors(out / "checkpoint.safetensors") == tensors(finished / "checkpoint.safetensors")
+    assert tensors(out / "model.safetensors") == tensors(finished / "model.safetensors")
+    assert [l["epoch"] for l in log(out)] == [1, 2, 3]
+    assert [l["loss"] for l in log(out)] == [l["loss"] for l in log(finished)]
+    assert sorted(f.name.split(".")[0] for f in out.iterdir() if "tfevents" not in f.name) == ["checkpoint", "log", "model", "model"]
+
+
 def test_killed_and_resumed_ends_the_same(photos, finished, tmp_path):
     out = tmp_path / "out"
     p = subprocess.Popen(command(photos, out, "--epochs", "3"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -85,10 +105,59 @@ def test_killed_and_resumed_ends_the_same(photos, finished, tmp_path):
     p.wait()
     r = train(photos, out, "--epochs", "3", "--resume")
     assert r.returncode == 0, r.stderr
+    assert_same_run(out, finished)
+
+
+@pytest.mark.long
+def test_killed_anywhere_ends_the_same(photos, finished, tmp_path):
+    """A checkpoint after every step, so that many of the kills fall into one being written."""
+    out, random, kills = tmp_path / "out", np.random.default_rng(int(time.time())), 0
+    args = (photos, out, "--epochs", "3", "--resume", "--save-minutes", "0.00001")
+    while kills < 40 and kill_after(0.5 + random.exponential(1.2), *args):
+        kills += 1
+    r = train(*args)
+    assert r.returncode == 0, (kills, r.stderr)
+    assert kills > 2
+    assert_same_run(out, finished)
+
+
+def test_full_disk_is_told_before_training(photos, tmp_path):
+    run = " ".join(command(photos, "/mnt/out", "--epochs", "1"))
+    script = f"mount -t tmpfs -o size=8m none /mnt && {run}"
+    r = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=120)
+    if "unshare" in r.stderr or "mount" in r.stderr:
+        pytest.skip(f"no private mounts here: {r.stderr.strip()}")
+    assert r.returncode == 1 and "MB free" in r.stderr, r.stderr
+
+
+def test_file_size_limit_keeps_the_last_checkpoint(photos, finished, tmp_path):
+    out = tmp_path / "out"
+    r = train(photos, out, "--epochs", "3", "--steps", "3")
+    assert r.returncode == 0, r.stderr
+    before = tensors(out / "checkpoint.safetensors")
+    script = "ulimit -f 1000; trap '' XFSZ; exec " + " ".join(command(photos, out, "--epochs", "3", "--resume"))
+    r = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
+    assert r.returncode == 1 and r.stderr.strip().splitlines()[-1].startswith("salient train: "), r.stderr
+    assert tensors(out / "checkpoint.safetensors") == before
+    r = train(photos, out, "--epochs", "3", "--resume")
+    assert r.returncode == 0, r.stderr
     assert tensors(out / "checkpoint.safetensors") == tensors(finished / "checkpoint.safetensors")
-    assert tensors(out / "model.safetensors") == tensors(finished / "model.safetensors")
-    assert [l["epoch"] for l in log(out)] == [1, 2, 3]
-    assert [l["loss"] for l in log(out)] == [l["loss"] for l in log(finished)]
+
+
+def test_trains_from_propagated_labels(tmp_path):
+    """Masks of three frames -> salient propagate -> salient train on its output folder."""
+    clip = write_photos(tmp_path / "clip", 9)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    for i in (0, 4, 8):
+        (clip / "masks" / f"p{i}.png").rename(keys / f"p{i}.png")
+    r = subprocess.run([SALIENT, "propagate", "--frames", str(clip / "images"), "--keyframes", str(keys), "-o",
+                        str(tmp_path / "labels"), "--model", "none", "--threads", "1"], capture_output=True, text=True, timeout=120)
+    assert r.returncode == 0, r.stderr
+    r = train(tmp_path / "labels", tmp_path / "out", "--epochs", "1", "--steps", "2")
+    assert r.returncode == 0, r.stderr
+    about = json.loads((tmp_path / "out" / "model.json").read_text())["training"]
+    assert about["pictures"] + about["held_out"] == 9
 
 
 def test_does_not_resume_another_run(photos, finished):
@@ -104,10 +173,13 @@ def test_clips_and_generator_train(photos, tmp_path):
     assert json.loads((tmp_path / "g" / "model.json").read_text())["arch"] == "fgplg-lite"
 
 
-def test_dumps_loss_and_gradients(photos, tmp_path):
+def test_dumps_loss_and_gradients_of_the_first_step(photos, tmp_path):
     dump = tmp_path / "g.safetensors"
     r = train(photos, tmp_path / "o", "--dump-grads", str(dump))
     assert r.returncode == 0, r.stderr
+    r = train(photos, tmp_path / "p", "--dump-grads", str(tmp_path / "one"), "--steps", "1")
+    assert r.returncode == 0, r.stderr
+    assert dump.read_bytes() == (tmp_path / "one").read_bytes()
     index, data = tensors(dump)
     assert "loss" in index and "backbone.decoder.conv2.weight" in index
     a, b = index["backbone.decoder.conv2.weight"]["data_offsets"]

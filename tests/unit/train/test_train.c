@@ -136,6 +136,34 @@ static void test_provenance(void **state)
     dataset_fini(&d);
 }
 
+/* What `salient propagate` leaves: masks and labels.json beside a note of where the frames are. */
+static void test_propagated(void **state)
+{
+    (void)state;
+    static const char labels[] = "[{\"frame\":0,\"source\":\"manual\",\"confidence\":1},"
+                                 "{\"frame\":1,\"source\":\"pseudo\",\"confidence\":0.5},"
+                                 "{\"frame\":2,\"source\":\"uncovered\",\"confidence\":0,\"mask\":null}]";
+    struct dataset d;
+    struct err e = {0};
+    char source[600];
+    write_photos("film", 3);
+    assert_int_equal(rename(path("film/masks"), path("labelled")), 0);
+    assert_int_equal(fs_write_atomic(path("labelled/labels.json"), labels, sizeof(labels) - 1, NULL), 0);
+    int n = snprintf(source, sizeof(source), "{\"frames\":\"%s\"}", path("film/images"));
+    assert_int_equal(fs_write_atomic(path("labelled/source.json"), source, (size_t)n, NULL), 0);
+    open_set(&d, "labelled");
+    assert_int_equal(d.n, 2);
+    assert_int_equal(d.n_groups, 1);
+    assert_true(d.groups[0].clip && d.items[0].weight == 1 && d.items[1].weight == 0.5 && d.items[1].pseudo);
+    assert_int_equal(dataset_check(&d, 8, &e), 0);
+    dataset_fini(&d);
+    assert_int_equal(fs_remove_tree(path("film"), NULL), 0);
+    assert_int_equal(dataset_init(&d, 128, 0, &e), 0);
+    assert_int_equal(dataset_add(&d, path("labelled"), 1, &e), ERR_NOTFOUND);
+    assert_non_null(strstr(e.msg, "is gone"));
+    dataset_fini(&d);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -362,9 +390,10 @@ static void test_journal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layouts), cmocka_unit_test(test_provenance),      cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_split),   cmocka_unit_test(test_samples),         cmocka_unit_test(test_loader),
-        cmocka_unit_test(test_journal), cmocka_unit_test(test_outline_weights), cmocka_unit_test(test_reflection),
+        cmocka_unit_test(test_layouts),    cmocka_unit_test(test_provenance), cmocka_unit_test(test_propagated),
+        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_split),      cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_loader),     cmocka_unit_test(test_journal),    cmocka_unit_test(test_outline_weights),
+        cmocka_unit_test(test_reflection),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }
