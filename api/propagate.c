@@ -49,7 +49,7 @@ static int propagate_params(struct http_request *req, const struct clip_record *
         rc = err_set(e, ERR_INVALID, "'flow' and 'model' must be strings");
     if (rc == 0 && flow)
         rc = check_flow(json_string_value(flow), resp, e);
-    if (rc == 0 && model)
+    if (rc == 0 && model && strcmp(json_string_value(model), "none") != 0)
         rc = lookup_model(req, json_string_value(model), resp, e);
     if (rc == 0)
         rc = check_range(json_object_get(body, "frames"), clip->frames, e);

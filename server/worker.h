@@ -42,7 +42,7 @@ struct run {
 /* Makes the results. On 0, *outputs is the JSON object that describes them (malloc'd). */
 typedef int run_fn(struct run *r, char **outputs, struct err *e);
 
-run_fn run_saliency, run_eval;
+run_fn run_saliency, run_eval, run_propagate;
 
 /* True when the attempt must stop; poll it at every frame or step. */
 bool run_stopped(void *run);

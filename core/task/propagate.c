@@ -201,6 +201,19 @@ static int open_clip(struct pjob *j, struct err *e)
     return 0;
 }
 
+#define DEFAULT_FLOW "dis"
+
+int propagate_flow_name(const char *spec, char *out, size_t size, struct err *e)
+{
+    struct flow *f;
+    int rc = flow_open(spec ? spec : DEFAULT_FLOW, &f, e);
+    if (rc)
+        return rc;
+    snprintf(out, size, "%s", flow_name(f));
+    flow_close(f);
+    return 0;
+}
+
 static int open_tools(struct pjob *j, struct err *e)
 {
     const struct propagate_opts *o = j->opts;
@@ -208,7 +221,7 @@ static int open_tools(struct pjob *j, struct err *e)
         return err_set(e, ERR_INVALID, "working size %d is not between 64 and 4096", o->work_px);
     if (o->mode == PROPAGATE_PAPER && !o->model)
         return err_set(e, ERR_INVALID, "paper mode needs a label generator model");
-    const char *flow = o->flow ? o->flow : "dis";
+    const char *flow = o->flow ? o->flow : DEFAULT_FLOW;
     int rc = flow_open(flow, &j->flow, e);
     if (rc == 0)
         rc = flow_open_halved(flow, 1, &j->near_flow, e);

@@ -68,7 +68,8 @@ struct propagate_label {
     const char *flow, *model; /* "dis:brisk"; "name/version sha256" or NULL */
 };
 
-/* Called from the thread of propagate_run. A negative return stops the job with that error. All but `label` may be NULL. */
+/* Called one at a time, `label` from any thread of the job. A negative return stops the job with that error. All but `label` may be
+ * NULL. */
 struct propagate_sink {
     void *arg;
     int (*begin)(void *arg, const struct clip_info *info, const struct propagate_span *spans, size_t n, struct err *e);
@@ -109,6 +110,9 @@ struct propagate_result {
 /* Errors: ERR_INVALID (a mask of another size, two keyframes on one frame, a keyframe beyond the end, a changing frame size),
  * ERR_CANCELED, and those of clip_open, flow_open, image_read_index and the network. */
 int propagate_run(const struct propagate_opts *o, struct propagate_result *result, struct err *e);
+
+/* The name that labels made with this flow carry ("dis:brisk"); spec as in propagate_opts. ERR_INVALID: there is no such flow. */
+int propagate_flow_name(const char *spec, char *out, size_t size, struct err *e);
 
 /*
  * Keyframes of a directory: image files named as their frames. For a clip of named frames (folder, zip) a stem is the frame's name; for
