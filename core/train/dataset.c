@@ -479,7 +479,7 @@ int dataset_check(struct dataset *d, size_t n, struct err *e)
     int bad = check_sizes(d, e);
     if (bad)
         return bad;
-    size_t step = d->n > n ? d->n / n : 1, seen = 0, empty = 0;
+    size_t step = n && d->n > n ? d->n / n : 1, seen = 0, empty = 0;
     for (size_t i = 0; i < d->n; i += step) {
         const struct picture *p;
         int rc = dataset_get(d, i, &p, e);
