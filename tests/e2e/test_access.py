@@ -5,6 +5,7 @@ import socket
 import subprocess
 
 import pytest
+from browser import SHOTS, browser, chromium, emulate, find, press, text, until  # noqa: F401 (fixtures)
 from conftest import BINARY, ROOT, assert_problem, wait_for
 
 SCOPES = ("read", "submit", "annotate", "admin")
@@ -120,6 +121,25 @@ def test_a_browser_keeps_its_key_in_a_cookie(locked):
     assert locked.get("/v1/jobs", headers=crumb).status_code == 200
     assert_problem(locked.post("/v1/clips", headers=crumb), 403, "insufficient_scope")
     assert "Max-Age=0" in locked.request("DELETE", "/v1/session").headers["Set-Cookie"]
+
+
+def test_the_page_asks_for_a_key(locked, browser):  # noqa: F811
+    browser.get(f"{locked.url}/#/queue")
+    until(browser, lambda: find(browser, "dialog.signin input"), "the question")
+    find(browser, "#api-key")[0].send_keys("salient_wrong\n")
+    until(browser, lambda: "does not know" in text(browser, "dialog.signin .error"), "the refusal")
+    browser.save_screenshot(str(SHOTS / "signin.png"))
+    emulate(browser, 390, 844, dark=True, mobile=True)
+    browser.save_screenshot(str(SHOTS / "signin-phone.png"))
+    find(browser, "#api-key")[0].clear()
+    find(browser, "#api-key")[0].send_keys(locked.keys["read"])
+    press(browser, "Continue")
+    until(browser, lambda: not find(browser, "dialog"), "the end of the question")
+    browser.refresh()
+    until(browser, lambda: find(browser, "#main table") or find(browser, "#main p"), "the queue, without a question")
+    assert not find(browser, "dialog")
+    assert locked.keys["read"] not in browser.execute_script("return document.cookie + JSON.stringify(sessionStorage)")
+    browser.delete_all_cookies()
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Origin": "null"},

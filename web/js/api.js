@@ -1,6 +1,7 @@
 /* The service as functions. Every failure is an ApiError that carries the problem+json document, so views can show its detail. */
 
 import { saveBlob } from "./dom.js";
+import { signIn } from "./signin.js";
 
 export class ApiError extends Error {
   constructor(status, problem) {
@@ -9,17 +10,6 @@ export class ApiError extends Error {
     this.code = problem.code;
     this.requestId = problem.request_id;
   }
-}
-
-let apiKey = sessionStorage.getItem("salient.key") || "";
-
-export function setApiKey(key) {
-  apiKey = key;
-  sessionStorage.setItem("salient.key", key);
-}
-
-export function authHeaders() {
-  return apiKey ? { Authorization: `Bearer ${apiKey}` } : {};
 }
 
 async function problemOf(response) {
@@ -31,7 +21,7 @@ async function problemOf(response) {
 }
 
 export async function request(method, path, { body, headers = {}, raw = false, signal, cache } = {}) {
-  const init = { method, headers: { Accept: "application/json", ...authHeaders(), ...headers }, signal, cache };
+  const init = { method, headers: { Accept: "application/json", ...headers }, signal, cache };
   if (body instanceof Blob || body instanceof FormData || typeof body === "string") init.body = body;
   else if (body !== undefined) {
     init.body = JSON.stringify(body);
@@ -44,6 +34,7 @@ export async function request(method, path, { body, headers = {}, raw = false, s
     if (e.name === "AbortError") throw e;
     throw new ApiError(0, { detail: "The service cannot be reached", code: "offline" });
   }
+  if (response.status === 401 && await signIn()) return request(method, path, { body, headers, raw, signal, cache });
   if (!response.ok) throw new ApiError(response.status, await problemOf(response));
   if (raw) return response;
   return response.status === 204 ? null : response.json();
@@ -53,11 +44,20 @@ export const get = (path, options) => request("GET", path, options);
 export const post = (path, body, options) => request("POST", path, { body, ...options });
 
 /* fetch() cannot report upload progress, so forms go through XMLHttpRequest. Resolves to the answer's document. */
-export function sendForm(path, form, onProgress, headers = {}) {
+export async function sendForm(path, form, onProgress, headers = {}) {
+  try {
+    return await sendOnce(path, form, onProgress, headers);
+  } catch (e) {
+    if (e.status === 401 && await signIn()) return sendOnce(path, form, onProgress, headers);
+    throw e;
+  }
+}
+
+function sendOnce(path, form, onProgress, headers) {
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
     xhr.open("POST", path);
-    for (const [k, v] of Object.entries({ ...authHeaders(), ...headers })) xhr.setRequestHeader(k, v);
+    for (const [k, v] of Object.entries(headers)) xhr.setRequestHeader(k, v);
     xhr.upload.onprogress = (e) => e.lengthComputable && onProgress(e.loaded / e.total);
     xhr.onerror = () => reject(new ApiError(0, { detail: "The upload was cut off", code: "offline" }));
     xhr.onload = () => {
@@ -78,7 +78,7 @@ export function upload(path, file, onProgress) {
 }
 
 /*
- * Follows a job until it ends: server-sent events read through fetch (EventSource cannot send an Authorization header),
+ * Follows a job until it ends: server-sent events read through fetch (an EventSource does not tell why it failed),
  * resumed from the last event id after a lost connection. Calls onEvent(type, data); returns a function that stops.
  */
 export function follow(jobId, onEvent) {
@@ -135,7 +135,7 @@ async function* events(stream) {
 
 export const isFinal = (state) => state === "succeeded" || state === "failed" || state === "canceled";
 
-/* Fetches an image as an ImageBitmap (with the API key, which <img> could not send). */
+/* Fetches an image as an ImageBitmap; unlike <img>, it can be cancelled and asks for the key. */
 export async function bitmap(path, signal) {
   const response = await request("GET", path, { headers: { Accept: "image/*" }, raw: true, signal });
   return createImageBitmap(await response.blob());
