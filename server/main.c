@@ -2,22 +2,34 @@
  * main: picks the command. Each command is `int cmd_NAME(int argc, char **argv)` in server/cmd_NAME.c and returns the
  * exit status; argv[0] is the command's own name. The list of commands is commands.def and nowhere else.
  */
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "server/commands.h"
 
 struct command {
     const char *name;
     int (*run)(int argc, char **argv);
+    bool computes;
     const char *summary;
 };
 
 static const struct command commands[] = {
-#define COMMAND(name, summary) {#name, cmd_##name, summary},
+#define COMMAND(name, computes, summary) {#name, cmd_##name, computes, summary},
 #include "server/commands.def"
 #undef COMMAND
 };
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    return NULL;
+}
 
 static void usage(FILE *out)
 {
@@ -26,6 +38,36 @@ static void usage(FILE *out)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("\n`salient COMMAND --help` describes one.\n", out);
 }
+
+/*
+ * Threads of the tensor library meet inside every operation and by default spin there for milliseconds, which is time taken from the
+ * decoder, the encoder and everybody else. The OpenMP library reads its settings while it is loaded, so they must stand in the
+ * environment before: this runs ahead of the libraries' constructors and starts the program once more with the setting added.
+ */
+static void calm_threads(int argc, char **argv, char **envp)
+{
+    static char setting[] = "GOMP_SPINCOUNT=5000";
+    size_t n = 0;
+    const struct command *c = argc > 1 ? find(argv[1]) : NULL;
+    if (!c || !c->computes)
+        return;
+    for (; envp[n]; n++)
+        if (strncmp(envp[n], "GOMP_SPINCOUNT=", 15) == 0 || strncmp(envp[n], "OMP_WAIT_POLICY=", 16) == 0)
+            return;
+    char **with = malloc((n + 2) * sizeof(*with));
+    if (!with)
+        return;
+    memcpy(with, envp, n * sizeof(*with));
+    with[n] = setting;
+    with[n + 1] = NULL;
+    execve("/proc/self/exe", argv, with);
+    free(with); /* without /proc: as it is then */
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+__attribute__((section(".preinit_array"), used)) static void (*const before_libraries)(int, char **, char **) =
+    calm_threads;
+#endif
 
 int main(int argc, char **argv)
 {
@@ -38,9 +80,9 @@ int main(int argc, char **argv)
         return 0;
     }
     const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(name, commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+    const struct command *c = find(name);
+    if (c)
+        return c->run(argc - 1, argv + 1);
     fprintf(stderr, "salient: no command '%s'; `salient --help` lists them\n", argv[1]);
     return 1;
 }

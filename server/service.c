@@ -370,8 +370,7 @@ static void stop(struct service *s)
     store_close(s->store);
 }
 
-/* Threads of the tensor library meet inside every operation and by default spin there for milliseconds, which on a busy machine is
- * time taken from the thread they wait for. Read when the library is loaded, so it is for the processes still to be started. */
+/* For the workers, which would start themselves once more for it: see main.c. */
 static void prepare_environment(void)
 {
     setenv("GOMP_SPINCOUNT", "5000", 0);
