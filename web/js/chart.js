@@ -64,6 +64,11 @@ export class Curves {
     this.queued ??= setTimeout(() => { this.queued = undefined; this.draw(); }, 200);
   }
 
+  /* {name: [[step, value], ...]} as the service keeps them */
+  addAll(curves) {
+    for (const [name, points] of Object.entries(curves)) for (const [step, value] of points) this.add({ name, step, value });
+  }
+
   draw() {
     const groups = grouped([...this.series.keys()]);
     this.element.replaceChildren(...[...groups].map(([title, names]) => chart({
@@ -72,7 +77,6 @@ export class Curves {
     })));
   }
 
-  get empty() { return this.series.size === 0; }
 }
 
 const groupOf = (name) => (/loss/.test(name) ? "Loss" : /lr|rate/.test(name) ? "Learning rate" : /time|speed|per_s/.test(name) ? "Speed" : "Quality");

@@ -6,6 +6,7 @@ import { home } from "./views/home.js";
 import { job } from "./views/job.js";
 import { evaluation } from "./views/eval.js";
 import { editor } from "./views/editor.js";
+import { model, models } from "./views/models.js";
 import { project } from "./views/project.js";
 import { projects } from "./views/projects.js";
 import { queue } from "./views/queue.js";
@@ -15,6 +16,8 @@ const routes = [
   { pattern: /^\/projects$/, view: projects, nav: "Projects", href: "/projects" },
   { pattern: /^\/projects\/([a-z0-9]+)$/, view: project },
   { pattern: /^\/projects\/([a-z0-9]+)\/clips\/([a-z0-9]+)(?:\/(\d+))?$/, view: editor },
+  { pattern: /^\/models$/, view: models, nav: "Models", href: "/models" },
+  { pattern: /^\/models\/([\w.-]+)$/, view: model },
   { pattern: /^\/eval$/, view: evaluation, nav: "Eval", href: "/eval" },
   { pattern: /^\/queue$/, view: queue, nav: "Queue", href: "/queue" },
   { pattern: /^\/jobs\/([a-z0-9]+)$/, view: job },

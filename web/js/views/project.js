@@ -47,16 +47,17 @@ function retrainPanel(project) {
     start.disabled = false;
     const o = job.outputs || {};
     if (job.state !== "succeeded") return;
-    const version = o.version ? `Version ${o.version}` : "The new version";
-    verdict.replaceChildren(o.promoted === false ? `${version} stays a challenger${o.reason ? `: ${o.reason}` : ""}. ` : `${version} is the champion now. `, h("a", { href: "#/models" }, "Compare on the Models page"));
+    const version = `Version ${o.challenger?.version ?? "?"} of ${o.model ?? "the model"}`;
+    verdict.replaceChildren(`${version} ${o.promoted ? "is the champion now" : "stays a challenger"}${o.reason ? `: ${o.reason}` : ""}. `,
+      h("a", { href: o.model ? `#/models/${o.model}` : "#/models" }, "Compare on the Models page"));
   }
 
   async function watch(job) {
     start.disabled = true;
     verdict.textContent = "";
     line.watch(job);
-    const known = await getAll(`/v1/jobs/${job.id}/curves`).catch(() => []);
-    known.forEach((p) => curves.add(p));
+    const known = await get(`/v1/jobs/${job.id}/curves`).catch(() => ({ curves: {} }));
+    curves.addAll(known.curves);
   }
 
   start.addEventListener("click", async () => {
