@@ -13,10 +13,12 @@ const SHORT = ["s_measure", "max_f", "weighted_f", "mae", "j_mean", "f_mean"];
 
 export const digits = (v) => (v === null || v === undefined ? "–" : v.toFixed(4));
 
-export function table(name, head, rows) {
+/* The first column is text; the others are numbers unless `words`. */
+export function table(name, head, rows, { words = false } = {}) {
+  const kind = (i) => (i && !words ? "num" : "");
   return h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": name }, h("table", { "aria-label": name },
-    h("thead", {}, h("tr", {}, head.map((t, i) => h("th", { scope: "col", class: i ? "num" : "" }, t)))),
-    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((c, i) => h("td", { class: i ? "num" : "" }, c)))))));
+    h("thead", {}, h("tr", {}, head.map((t, i) => h("th", { scope: "col", class: kind(i) }, t)))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((c, i) => h("td", { class: kind(i) }, c)))))));
 }
 
 function curves({ precision, recall, f }) {

@@ -69,7 +69,7 @@ function baselinesPanel(at) {
     at.baseline.replaceChildren(option("", "none"), ...items.map((b) => option(b.name)));
     at.baseline.value = now;
     list.replaceChildren(items.length ? table("Baselines", ["Name", "Versions", "Changed", ""], items.map((b) => [b.name, b.versions, formatDay(b.updated_at),
-      h("button", { type: "button", class: "small", "aria-label": `Trend of ${b.name}`, onclick: () => show(b.name).catch((e) => toast(e.message)) }, "Trend")]))
+      h("button", { type: "button", class: "small", "aria-label": `Trend of ${b.name}`, onclick: () => show(b.name).catch((e) => toast(e.message)) }, "Trend")]), { words: true })
       : h("p", { class: "dim" }, "No baseline yet: evaluate, then keep the result under a name."));
     if (chosen && items.some((b) => b.name === chosen)) await show(chosen);
     else if (items.length) await show(items[0].name);

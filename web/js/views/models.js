@@ -12,7 +12,7 @@ export async function models(root) {
   const name = (alias) => (alias ? `version ${alias.version}` : "–");
   root.append(h("h1", {}, "Models"), h("section", { class: "card" }, list.length
     ? table("Models", ["Model", "Architecture", "Champion", "Challenger", "Versions"],
-      list.map((m) => [h("a", { href: `#/models/${m.name}` }, m.name), m.arch, name(m.aliases[CHAMPION]), name(m.aliases[CHALLENGER]), m.versions]))
+      list.map((m) => [h("a", { href: `#/models/${m.name}` }, m.name), m.arch, name(m.aliases[CHAMPION]), name(m.aliases[CHALLENGER]), m.versions]), { words: true })
     : h("p", { class: "dim" }, "No models.")));
 }
 
@@ -42,6 +42,7 @@ function comparison(champion, challenger) {
 function examples(model, versions, projectId) {
   const out = h("div", { class: "examples" }), clips = h("select", { "aria-label": "Clip" }), run = h("button", { type: "button", id: "do-examples" }, "Show example frames");
   getAll(projectId ? `/v1/projects/${projectId}/clips` : "/v1/clips?limit=20").catch(() => []).then((items) => {
+    items = items.filter((c) => c.frames > 1); /* not the stills that were tried */
     clips.append(...items.map((c) => h("option", { value: c.id }, c.name || c.id)));
     clips.clips = items;
     run.disabled = items.length === 0;
@@ -126,14 +127,14 @@ export async function model(root, [name]) {
       v.job_id ? h("button", { type: "button", class: "small", "aria-label": `Curves of version ${v.version}`, onclick: showCurves(v) }, "Curves") : "",
       v === champion ? "" : h("button", { type: "button", class: "small", "aria-label": `Promote version ${v.version}`, onclick: act(() => promote(v)) }, "Promote"));
     const rows = m.versions.map((v) => [h("span", { class: "row" }, v.version, aliasTags(m.aliases, v.version)), v.origin, digits(figures(v).s_measure), digits(figures(v).max_f), digits(figures(v).mae), formatDay(v.created_at), actions(v)]);
-    const both = [[CHAMPION, champion], [CHALLENGER, challenger]].filter(([, v]) => v);
+    const both = [[CHAMPION, champion], [CHALLENGER, challenger]].filter(([, v], i, all) => v && (i === 0 || v !== all[0][1]));
     const detector = !/^fgplg/.test(m.arch);
     body.replaceChildren(
       h("section", { class: "card" }, h("div", { class: "row" }, h("h2", { class: "grow" }, "Versions"), importForm(name, m.arch, () => refresh().catch((e) => toast(e.message))), rollback),
         table("Versions", ["Version", "Origin", "S-measure", "max F", "MAE", "Made", ""], rows), curves),
       detector && h("section", { class: "card" }, h("h2", {}, "Champion and challenger"), comparison(champion, challenger), examples(name, both, challenger?.metrics?.project)) || "",
       h("section", { class: "card" }, h("h2", {}, "History"), m.history.length
-        ? table("History", ["Alias", "What", "From", "To", "Why", "When"], m.history.map((e) => [e.alias, e.action === "keep" ? "not moved" : e.action, e.from || "–", e.to, e.reason || "", formatDay(e.at)]))
+        ? table("History", ["Alias", "What", "From", "To", "Why", "When"], m.history.map((e) => [e.alias, e.action === "keep" ? "not moved" : e.action, e.from || "–", e.to, e.reason || "", formatDay(e.at)]), { words: true })
         : h("p", { class: "dim" }, "No alias has moved.")));
     rollback.disabled = !m.history.some((e) => e.moved && e.alias === CHAMPION && e.from);
   }
