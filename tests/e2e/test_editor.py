@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -169,3 +170,67 @@ def test_phone_width(browser, service, clip):
         "return [...document.querySelectorAll('button, a, input, select, canvas')].filter(e => !e.hidden && !e.closest('[aria-hidden]') &&"
         " !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).map(e => e.outerHTML)")
     assert unnamed == []
+
+
+def test_the_whole_round(browser, service, clip):
+    """Drop, paint, propagate, review, correct, propagate again, accept, export: every step by what is written on the page."""
+    base = start(browser, service, clip)
+    disc = [(10, 48), (10, 44), (14, 48), (10, 52), (6, 48), (10, 48)]
+    paint(browser, SIZE, disc)
+    saved(browser)
+    press(browser, "Propagate")
+    until(browser, lambda: "to review" in text(browser, "#guide"), "labels")
+    labels = {label["frame"]: label for label in service.get(f"{base}/labels").json()}
+    assert len(labels) == FRAMES and {label["source"] for n, label in labels.items() if n} == {"pseudo"}
+    browser.save_screenshot(str(SHOTS / "editor-labels.png"))
+
+    press(browser, "Review")
+    worst = min((n for n in labels if n), key=lambda n: (labels[n]["confidence"], n))
+    until(browser, lambda: text(browser, "#frame").startswith(f"frame {worst} "), "the least certain frame", 30)
+    body = find(browser, "body")[0]
+    body.send_keys("a")
+    until(browser, lambda: service.get(f"{base}/labels/{worst}").json()["state"] == "accepted", "accepted", 30)
+    until(browser, lambda: not text(browser, "#frame").startswith(f"frame {worst} "), "the next one", 30)
+    second = int(text(browser, "#frame").split()[1])
+    body.send_keys("r")
+    until(browser, lambda: service.get(f"{base}/labels/{second}").json()["state"] == "rejected", "rejected", 30)
+    until(browser, lambda: not text(browser, "#frame").startswith(f"frame {second} "), "the third", 30)
+    third = int(text(browser, "#frame").split()[1])
+    body.send_keys("c")
+    paint(browser, SIZE, [(100, 20), (110, 20)])
+    saved(browser)
+    corrected = service.get(f"{base}/labels/{third}").json()
+    assert (corrected["source"], corrected["state"]) == ("manual", "accepted")
+    assert mask(service, f"{base}/keyframes/{third}")[20, 105] == 1
+
+    until(browser, lambda: "Propagate again" in text(browser, "#guide"), "the advice", 30)
+    press(browser, "Propagate")
+    until(browser, lambda: "to review" in text(browser, "#guide") or "least certain" in text(browser, "#guide"), "labels again")
+    assert not any(label.get("stale") for label in service.get(f"{base}/labels").json() if label["state"] == "proposed")
+    find(browser, "#accept-above")[0].clear()
+    find(browser, "#accept-above")[0].send_keys("0")
+    press(browser, "Accept all above")
+    until(browser, lambda: all(label["state"] != "proposed" for label in service.get(f"{base}/labels").json()), "all accepted", 30)
+
+    press(browser, "Export")
+    press(browser, "DAVIS")
+    [archive] = until(browser, lambda: list(browser.downloads.glob("disc-davis*.zip")), "the export", 60)
+    with zipfile.ZipFile(archive) as z:
+        masks = [n for n in z.namelist() if n.startswith("Annotations/") and n.endswith(".png")]
+        assert len(masks) >= FRAMES - 1
+    no_complaints(browser)
+
+
+def test_playback_and_keys(browser, service, clip):
+    start(browser, service, clip)
+    body = find(browser, "body")[0]
+    body.send_keys(" ")
+    until(browser, lambda: text(browser, "#frame").startswith(f"frame {FRAMES - 1} "), "the end", 30)
+    until(browser, lambda: text(browser, "#do-play") == "Play", "the pause", 10)
+    body.send_keys("?")
+    until(browser, lambda: find(browser, "dialog.help[open]"), "the help sheet", 10)
+    assert "Worst first" in text(browser, "dialog.help") or "worst first" in text(browser, "dialog.help")
+    body.send_keys(Keys.ESCAPE, "e")
+    assert find(browser, "#do-tool-eraser[aria-pressed=true]")
+    body.send_keys("s")  # without a keyframe: a frame that stands for most others
+    until(browser, lambda: find(browser, ".ed-stage .note:not([hidden])"), "the suggestion", 30)

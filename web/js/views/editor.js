@@ -510,7 +510,7 @@ class Editor {
     if (this.job.busy) text = "";
     else if (keys === 0) text = "Paint over the object on this frame. Every stroke is saved by itself.";
     else if (!pseudo.length) text = "Press Propagate to label every other frame. More painted frames make better labels: try the last one.";
-    else if (pseudo.some((l) => l.stale)) text = "Keyframes changed: press Propagate again. Only the frames they touch are computed.";
+    else if (pseudo.some((l) => l.stale && l.state !== "accepted")) text = "Keyframes changed: press Propagate again. Only the frames they touch are computed.";
     else if (open && this.reviewing) text = `Accept, Reject or Correct: least certain first, ${open} left.`;
     else if (open) text = `${open} labels to review. Press Review: the least certain come first.`;
     else text = "Every label is reviewed. Export them, or retrain the model on the project's page.";
