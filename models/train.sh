@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # train.sh DATA OUT: the recipe of the default models. DATA holds images/{ecssd900,duts499,osie699,human289} and
 # video/{JPEGImages,Annotations}/bear; the models appear in OUT/<name>/1. Knobs: SALIENT (binary), WORK (checkpoints; a stopped
-# recipe goes on from there), MINUTES (of the detector and of the generator: "36 33" made the
-# ones in the repository on two busy cores).
+# recipe goes on from there), MINUTES (of the detector at 224 px, at 320 px, and of the generator: "36 93 33" made the
+# ones in the repository on two busy cores; there the generator started from the first stage's fourth epoch, before its end).
 set -euo pipefail
 data=${1:?data folder} out=${2:?output folder}
 salient=${SALIENT:-build/salient} work=${WORK:-build/models} here=$(dirname "$0")
-read -r image_min guided_min <<<"${MINUTES:-36 33}"
+read -r small_min large_min guided_min <<<"${MINUTES:-36 93 33}"
 mkdir -p "$work"
 
 # Training allocates and frees the same large blocks in every step: keep them, and let idle threads sleep.
@@ -25,17 +25,21 @@ for part in JPEGImages Annotations; do
     ln -sfn "$(realpath "$data/video/$part/bear")" "$work/bear/$part/bear"
 done
 
-# The temporal module stays the identity: a video stage of 27 minutes lost S 0.02 on real footage (tests/bench/RESULTS.md).
 b=backbone.effnet.blocks
-early=backbone.effnet.conv_stem,backbone.effnet.bn0,$b.0.,$b.1.,$b.2.,$b.3.,$b.4.
-dilated=$b.11.depthwise_conv,$b.12.depthwise_conv,$b.13.depthwise_conv,$b.14.depthwise_conv
+stem=backbone.effnet.conv_stem,backbone.effnet.bn0,$b.0.,$b.1.,$b.2.
+dilated=$b.11.depthwise_conv,$b.12.depthwise_conv,$b.13.depthwise_conv,$b.14.depthwise_conv # slow gradients: RESULTS.md
 photos=(--data "$data/images/ecssd900" --data "$data/images/duts499" --data "$data/images/human289")
-noisy=(--data "$data/images/osie699@0.5")
+osie=$data/images/osie699 bear=$work/bear # noisier than the others; one clip: both count less
 
-"$salient" train detector "${photos[@]}" "${noisy[@]}" --data "$work/bear@0.5" --init "$backbone" -o "$work/image" --resume \
-    --size 224 --batch 8 --lr 8e-4 --epochs 8 --max-minutes "$image_min" --freeze "$early"
-"$salient" train fgplg "${photos[@]}" --data "$work/bear" --init "$work/image/model.safetensors" -o "$work/guided" --resume \
+# Small pictures first, most of the backbone fixed; then at working size, objects as small as films show them. The temporal
+# module stays the identity: a video stage of 27 minutes lost S 0.02 on real footage (tests/bench/RESULTS.md).
+"$salient" train detector "${photos[@]}" --data "$osie@0.5" --data "$bear@0.5" --init "$backbone" -o "$work/image" --resume \
+    --size 224 --batch 8 --lr 8e-4 --epochs 8 --max-minutes "$small_min" --freeze "$stem,$b.3.,$b.4."
+"$salient" train detector "${photos[@]}" --data "$osie@0.3" --data "$bear@0.5" --init "$work/image" -o "$work/large" --resume \
+    --size 320 --batch 8 --lr 5e-4 --composite 0.3 --zoom-out 0.3 --ema 0.997 --epochs 12 --max-minutes "$large_min" \
+    --save-minutes 5 --freeze "$stem,$dilated"
+"$salient" train fgplg "${photos[@]}" --data "$bear" --init "$work/image" -o "$work/guided" --resume \
     --size 224 --batch 6 --lr 8e-4 --backbone-scale 0.5 --epochs 5 --max-minutes "$guided_min" --ema 0.995 --freeze "$dilated"
 
-python3 "$here/describe.py" "$work/image" "$out/rcrnet-lite/1" input_px=320
-python3 "$here/describe.py" "$work/guided" "$out/fgplg-lite/1" input_px=448
+python3 "$here/describe.py" "$work/large" "$out/rcrnet-lite/1" input_px=384 before="$(cat "$work/image/model.json")"
+python3 "$here/describe.py" "$work/guided" "$out/fgplg-lite/1" input_px=448 'start="rcrnet-lite at 224 px, its first stage"'
