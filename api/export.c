@@ -219,3 +219,59 @@ int route_export_project(struct http_request *req, struct http_response *resp, s
     project_record_fini(&p);
     return rc;
 }
+
+/* ---- import ---------------------------------------------------------------------------------------------------------- */
+
+static int probe(void *arg, const char *path, struct clip_info *info, struct err *e)
+{
+    const struct api_host *host = arg;
+    return host->probe(host->arg, path, true, info, e);
+}
+
+static int run_import(struct http_request *req, const struct project_record *p, int format, struct import_result *out,
+                      struct http_response *resp, struct err *e)
+{
+    const struct api_config *cfg = &req->api->cfg;
+    const struct upload_file *f = upload_file(req, "clip");
+    if (!f)
+        return err_set(e, ERR_INVALID, "the body must be the archive, an application/zip");
+    const struct import_opts o = {.store = cfg->store,
+                                  .blobs = cfg->blobs,
+                                  .project_id = p->id,
+                                  .tenant = request_tenant(req),
+                                  .path = f->path,
+                                  .format = format,
+                                  .actor = request_actor(req),
+                                  .probe = probe,
+                                  .probe_arg = (void *)(uintptr_t)&cfg->host};
+    int rc = import_run(&o, out, e);
+    if (rc == ERR_INVALID || rc == ERR_UNSUPPORTED || rc == ERR_CORRUPT) {
+        resp->problem_status = 422;
+        resp->problem = "bad_archive";
+    }
+    return rc;
+}
+
+int route_import_project(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    static const char *const names[] = {"format", NULL};
+    struct project_record p = {0};
+    struct import_result got = {0};
+    const char *word = param_get(req, "format");
+    int format = word ? exchange_format_parse(word) : -1;
+    int rc = params_check(req, names, e);
+    if (rc == 0 && word && format < 0)
+        rc = err_set(e, ERR_INVALID, "'format' must be davis, coco, youtube-vos or cvat");
+    if (rc == 0)
+        rc = lookup_project(req, &p, e);
+    if (rc == 0)
+        rc = run_import(req, &p, format, &got, resp, e);
+    if (rc == 0)
+        rc = json_response(resp, 200,
+                           json_pack("{s:s, s:I, s:I, s:I}", "format", exchange_format_name(got.format), "clips",
+                                     (json_int_t)got.clips, "keyframes", (json_int_t)got.keyframes, "labels",
+                                     (json_int_t)got.labels),
+                           e);
+    project_record_fini(&p);
+    return rc;
+}

@@ -8,6 +8,7 @@
 /* Offsets in a PNG: the signature (8), then length and name of the header chunk, then its fields (PNG, section 11.2.2). */
 enum { AT_WIDTH = 16, AT_HEIGHT = 20, AT_BITS = 24, AT_COLOUR = 25, HEADER_END = 33 };
 enum { COLOUR_GREY = 0, COLOUR_PALETTE = 3 };
+enum { GREY_LABEL_MAX = 64 }; /* of several grey values: above, they are shades */
 
 static uint32_t be32(const uint8_t *p)
 {
@@ -28,7 +29,7 @@ static int check_header(const uint8_t *png, size_t len, int width_px, int height
     return 0;
 }
 
-static void count(struct labelmap *m)
+void labelmap_count(struct labelmap *m)
 {
     const struct frame *f = m->labels;
     memset(m->present, 0, sizeof(m->present));
@@ -48,7 +49,7 @@ static void make_binary(struct labelmap *m)
             uint8_t *p = &f->data[(ptrdiff_t)y * f->stride_bytes + x];
             *p = *p != 0;
         }
-    count(m);
+    labelmap_count(m);
 }
 
 /* Grey values, or the luma of colours, to labels. */
@@ -57,7 +58,10 @@ static int read_grey(struct labelmap *m, bool colour, struct err *e)
     if (colour && (m->objects > 1 || (m->objects == 1 && !m->present[255])))
         return err_set(e, ERR_UNSUPPORTED,
                        "a mask in colour has black and white only; use a palette PNG for several objects");
-    if (m->objects > 1 && m->present[255])
+    int brightest = 255;
+    while (brightest > 0 && !m->present[brightest])
+        brightest--;
+    if (m->objects > 1 && brightest > GREY_LABEL_MAX)
         return err_set(e, ERR_UNSUPPORTED,
                        "the mask has %d grey values, as with soft edges; use 0 and 255, or a "
                        "palette PNG for several objects",
@@ -79,7 +83,7 @@ int labelmap_decode(const void *png, size_t len, int width_px, int height_px, st
     if (out->labels->width_px != width_px || out->labels->height_px != height_px) /* turned by its metadata */
         rc = err_set(e, ERR_UNSUPPORTED, "the mask is to be turned; store it upright");
     if (rc == 0) {
-        count(out);
+        labelmap_count(out);
         if (bytes[AT_COLOUR] != COLOUR_PALETTE)
             rc = read_grey(out, bytes[AT_COLOUR] != COLOUR_GREY, e);
     }

@@ -1,7 +1,7 @@
 /*
  * Label masks as people and tools write them, PNG, one label a pixel, 0 is background:
  *   palette                     the index is the label
- *   grey or black-and-white     one value besides 0 (1, 255, ...): object 1. Several, none of them 255: they are labels
+ *   grey or black-and-white     one value besides 0 (1, 255, ...): object 1. Several, none above 64: they are labels
  *   RGB, RGBA, grey with alpha  black and white only: object 1 (alpha lies over black)
  * Refused by name (ERR_UNSUPPORTED): what is no PNG, 16 bits, soft edges, colours.
  */
@@ -24,6 +24,8 @@ struct labelmap {
 
 /* The mask must have exactly this size (ERR_INVALID names both). Also ERR_CORRUPT, ERR_NOMEM. */
 int labelmap_decode(const void *png, size_t len, int width_px, int height_px, struct labelmap *out, struct err *e);
+/* Fills present and objects from labels. */
+void labelmap_count(struct labelmap *m);
 void labelmap_fini(struct labelmap *m);
 /* As a palette PNG with the colours below; the same labels give the same bytes. */
 int labelmap_encode(const struct frame *labels, struct buf *out, struct err *e);

@@ -130,6 +130,18 @@ int clip_get(struct store *s, const char *id, struct clip_record *out, struct er
     return rc < 0 ? rc : 0;
 }
 
+int clip_find(struct store *s, const char *tenant, const char *sha256, struct clip_record *out, struct err *e)
+{
+    memset(out, 0, sizeof(*out));
+    struct tx t;
+    int rc = tx_begin(s, false, &t, e);
+    if (rc)
+        return rc;
+    rc = record_one(t.db, &record_clip, "SELECT " COLUMNS_OF(CLIP) " FROM clips WHERE tenant = ?1 AND sha256 = ?2",
+                    DB_ARGS(db_t(tenant ? tenant : ""), db_t(sha256)), out, e);
+    return tx_end(&t, rc, e);
+}
+
 int clip_list(struct store *s, const char *tenant, const char *cursor, int limit, struct clip_list *out, struct err *e)
 {
     *out = (struct clip_list){0};

@@ -247,6 +247,8 @@ int clip_record_new(struct store *s, const struct clip_new *n, struct clip_recor
 /* What decoding all of a clip taught; until then `frames` may be what its container claims. */
 int clip_set_frames(struct store *s, const char *id, int64_t frames, struct err *e);
 int clip_get(struct store *s, const char *id, struct clip_record *out, struct err *e); /* ERR_NOTFOUND */
+/* The tenant's clip with this content: 1 found, 0 none. */
+int clip_find(struct store *s, const char *tenant, const char *sha256, struct clip_record *out, struct err *e);
 int clip_list(struct store *s, const char *tenant, const char *cursor, int limit, struct clip_list *out, struct err *e);
 int clip_delete(struct store *s, const char *id,
                 struct err *e); /* ERR_NOTFOUND; ERR_CONFLICT: a job or a project uses it */

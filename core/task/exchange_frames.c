@@ -73,6 +73,25 @@ const char *exchange_frames_name(const struct exchange_frames *f, int64_t n, cha
     return out;
 }
 
+static int by_name(const void *name, const void *entry)
+{
+    return strcmp(name, ((const struct entry *)entry)->name);
+}
+
+int64_t exchange_frames_find(const struct exchange_frames *f, const char *name, int64_t frames)
+{
+    char own[EXCHANGE_NAME_SIZE];
+    size_t digits = strspn(name, "0123456789");
+    if (f->own_names) { /* numbers of one length: sorted as text, too */
+        const struct entry *en = bsearch(name, f->entries.v, f->entries.n, sizeof(*f->entries.v), by_name);
+        return en && en - f->entries.v < frames ? en - f->entries.v : -1;
+    }
+    if (digits == 0 || name[digits] || digits > 9)
+        return -1;
+    int64_t n = strtoll(name, NULL, 10);
+    return n < frames && strcmp(exchange_frames_name(f, n, own), name) == 0 ? n : -1;
+}
+
 /* A JPEG without EXIF, which might say that it is to be turned. Segments: ITU T.81, annex B. */
 static bool is_plain_jpeg(const uint8_t *p, size_t len)
 {

@@ -1,4 +1,4 @@
-/* exchange_impl.h: what the files of export and import share. */
+/* exchange_impl.h: what export and import share. */
 #ifndef CORE_TASK_EXCHANGE_IMPL_H
 #define CORE_TASK_EXCHANGE_IMPL_H
 
@@ -42,6 +42,8 @@ int exchange_frames_open(struct exchange_frames *f, struct blobs *b, const struc
 int exchange_frames_jpeg(struct exchange_frames *f, int64_t n, struct buf *out, struct err *e);
 #define EXCHANGE_NAME_SIZE 32
 const char *exchange_frames_name(const struct exchange_frames *f, int64_t n, char out[EXCHANGE_NAME_SIZE]);
+/* The frame of that name among the clip's, or -1. */
+int64_t exchange_frames_find(const struct exchange_frames *f, const char *name, int64_t frames);
 void exchange_frames_close(struct exchange_frames *f);
 
 /* A name for a sequence's folder from the clip's: letters, digits, '.', '_' and '-'. */
@@ -76,46 +78,5 @@ int export_docs_clip(struct export_docs *d, const struct clip_record *c, const c
 int export_docs_frame(struct export_docs *d, const struct export_frame *f, struct err *e);
 /* Writes the documents into the archive. */
 int export_docs_write(struct export_docs *d, struct zip_writer *zip, struct err *e);
-
-/* ---- reading (import*.c) */
-
-struct import_mask { /* a mask of the archive */
-    int64_t ordinal; /* in its clip; filled when the clip is known */
-    char name[EXCHANGE_NAME_SIZE * 4];
-    size_t entry;            /* davis, youtube-vos: of the PNG; else SIZE_MAX */
-    struct frame *labels;    /* coco, cvat: painted */
-    int width_px, height_px; /* coco, cvat */
-};
-
-struct import_seq { /* one clip to be */
-    char dir[256];
-    struct import_mask *mask;
-    size_t nmasks, cap;
-    struct entries pictures; /* entry.position: in the zip */
-    const json_t *salient;   /* what salient.json says; borrowed; NULL */
-    struct clip_record clip;
-    bool made; /* the clip is new */
-};
-
-struct import {
-    const struct import_opts *o;
-    enum exchange_format format;
-    struct unzip *zip;
-    struct import_seq *seq;
-    size_t nseqs, cap;
-    json_t *salient;       /* salient.json or the member of annotations.json; NULL */
-    int64_t painted_bytes; /* of masks held in memory */
-};
-/* The sequence, made when it is not there. NULL with ERR_NOMEM or ERR_LIMIT. */
-struct import_seq *import_sequence(struct import *im, const char *dir, struct err *e);
-/* The mask of a picture of that name, made when it is not there. */
-struct import_mask *import_mask_of(struct import_seq *s, const char *name, struct err *e);
-/* An empty label plane for masks that are painted. */
-int import_plane(struct import *im, struct import_mask *m, int64_t width_px, int64_t height_px, struct err *e);
-/* The whole entry; ERR_INVALID when there is none of this name at the archive's top or in its only folder. */
-int import_entry(struct import *im, const char *name, size_t max_bytes, struct buf *out, struct err *e);
-
-int import_coco(struct import *im, struct err *e);
-int import_cvat(struct import *im, struct err *e);
 
 #endif

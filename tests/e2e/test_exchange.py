@@ -188,3 +188,169 @@ def test_a_client_that_leaves(service, full):
         next(r.iter_content(10))
         r.close()
     export(full, "cvat")
+
+
+# ---- import -------------------------------------------------------------------------------------------------------
+
+
+def pack(entries, **kw):
+    b = io.BytesIO()
+    with zipfile.ZipFile(b, "w", zipfile.ZIP_DEFLATED, **kw) as z:
+        for name, data in entries.items():
+            z.writestr(name, data)
+    return b.getvalue()
+
+
+def import_into(service, body, name="walk", project=None, **params):
+    project = project or service.post("/v1/projects", json={"name": name}).json()["id"]
+    return project, service.post(f"/v1/projects/{project}/import", params=params, data=body,
+                                 headers={"Content-Type": "application/zip"})
+
+
+def export_of(service, project, fmt, **params):
+    r = service.get(f"/v1/projects/{project}/export", params={"format": fmt, **params})
+    z = zipfile.ZipFile(io.BytesIO(r.content))
+    return {n: z.read(n) for n in z.namelist()}
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_export_import_export_is_the_same(service, full, fmt):
+    first = export(full, fmt, states="accepted,proposed")
+    project, r = import_into(service, pack(first))
+    assert r.status_code == 200, r.text
+    assert r.json() == {"format": fmt, "clips": 1, "keyframes": 2, "labels": 9}
+    clips = service.get(f"/v1/projects/{project}/clips").json()["items"]
+    assert [c["id"] for c in clips] == [full.clip["id"]], "the clip that is stored already was not found"
+    assert export_of(service, project, fmt, states="accepted,proposed") == first
+    again = import_into(service, pack(first), project=project)[1]  # changes nothing
+    assert again.status_code == 200
+    assert [a["action"] for a in service.get(f"/v1/projects/{project}/audit?limit=1000").json()["items"]].count("keyframe.put") == 2
+    labels = {x["frame"]: x for x in service.get(f"/v1/projects/{project}/clips/{full.clip['id']}/labels").json()}
+    for f, l in full.labels().items():
+        same = ("source", "state", "confidence", "model", "flow", "left", "right", "mask")
+        assert [labels[f][k] for k in same] == [l[k] for k in same]
+
+
+def without_identity(entries):
+    """Documents without what names the clip: elsewhere it is made of the archive's pictures."""
+    out = dict(entries)
+    for name in {"salient.json", "annotations.json", "ytvis.json"} & set(out):
+        doc = out[name] = json.loads(out[name])
+        for c in doc.get("clips", doc.get("salient", [])):
+            for k in ("sha256", "frames", "name", "fps"):
+                c.pop(k)
+            for label in c["labels"]:
+                for k in ("frame", "left", "right"):
+                    label.pop(k)
+        for i in doc.get("images", []):
+            i.pop("frame_id")
+    return out
+
+
+def test_another_service_gets_the_same(make_service, full):
+    other = make_service()
+    for fmt in FORMATS:
+        first = export(full, fmt)
+        project, r = import_into(other, pack(first))
+        assert r.status_code == 200 and r.json()["keyframes"] == 2 and r.json()["labels"] == 2, r.text
+        assert without_identity(export_of(other, project, fmt)) == without_identity(first)
+
+
+def test_what_other_tools_write(service, tmp_path):
+    """DAVIS' own folders, a plain COCO file with counts that are not packed, CVAT without pictures for a clip that is there."""
+    jpg, (a, two) = [], two_objects()
+    with zipfile.ZipFile(clip_zip(tmp_path / "w.zip", 3, shift=21)) as z:
+        jpg = [z.read(n) for n in sorted(z.namelist())]
+    davis = {f"DAVIS/JPEGImages/480p/dog/{i:05d}.jpg": j for i, j in enumerate(jpg)}
+    davis |= {f"DAVIS/Annotations/480p/dog/{i:05d}.png": two for i in range(3)}
+    davis["DAVIS/ImageSets/2017/val.txt"] = "dog\n"
+    project, r = import_into(service, pack(davis))
+    assert r.status_code == 200 and r.json() == {"format": "davis", "clips": 1, "keyframes": 3, "labels": 0}, r.text
+    clip, = service.get(f"/v1/projects/{project}/clips").json()["items"]
+    assert clip["name"] == "dog.zip" and clip["frames"] == 3 and clip["counts"]["keyframes"] == 3
+
+    flat = (a == 2).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    coco = {"images": [{"id": 7, "file_name": "a_1.jpg", "width": W, "height": H}],
+            "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "segmentation": {"size": [H, W], "counts": counts}},
+                            {"id": 2, "image_id": 7, "category_id": 3, "segmentation": {
+                                "size": [H, W], "counts": coco_mask.encode(np.asfortranarray(a == 1, np.uint8))["counts"].decode()}}]}
+    project, r = import_into(service, pack({"images/a_1.jpg": jpg[0], "annotations.json": json.dumps(coco)}))
+    assert r.status_code == 200, r.text
+    clip, = service.get(f"/v1/projects/{project}/clips").json()["items"]
+    got = np.array(Image.open(io.BytesIO(service.get(f"/v1/projects/{project}/clips/{clip['id']}/keyframes/0").content)))
+    assert np.array_equal(got, np.choose(a, [0, 2, 1]))  # numbered in the order of the file
+
+    xml = (f'<?xml version="1.0"?>\n<annotations><!-- by hand > --><image id="0" name="clip/a_1.jpg" width="{W}" height="{H}">'
+           '<tag label="night"/><mask label="a &amp; b" rle="1, 2, 1" left="3" top="2" width="2" height="2"></mask></image></annotations>')
+    empty, r = import_into(service, pack({"annotations.xml": xml}))
+    assert_problem(r, 422, "bad_archive")
+    # without the pictures their names are not known: the clip's frames are numbered
+    numbered = pack({"annotations.xml": xml.replace("a_1", "00000")})
+    assert_problem(import_into(service, numbered, project=project)[1], 409)
+    tag = service.get(f"/v1/projects/{project}/clips/{clip['id']}/keyframes/0").headers["ETag"]
+    service.request("DELETE", f"/v1/projects/{project}/clips/{clip['id']}/keyframes/0", headers={"If-Match": tag})
+    r = import_into(service, numbered, project=project)[1]
+    assert r.status_code == 200, r.text
+    got = np.array(Image.open(io.BytesIO(service.get(f"/v1/projects/{project}/clips/{clip['id']}/keyframes/0").content)))
+    assert got.sum() == 2 and got[2, 4] == got[3, 3] == 1
+
+
+def broken():
+    jpg = io.BytesIO()
+    Image.new("RGB", (W, H)).save(jpg, "JPEG")
+    jpg, one = jpg.getvalue(), mask(label=1)
+    good = {"JPEGImages/480p/a/00000.jpg": jpg, "Annotations/480p/a/00000.png": one}
+    coco = {"images": [{"id": 1, "file_name": "a/0.jpg", "width": W, "height": H}], "annotations": [
+        {"id": 1, "image_id": 1, "segmentation": {"size": [H, W], "counts": [W * H]}}]}
+
+    def with_coco(**change):
+        doc = json.loads(json.dumps(coco))
+        doc["annotations"][0].update(change)
+        return pack({"images/a/0.jpg": jpg, "annotations.json": json.dumps(doc)})
+
+    def with_cvat(body):
+        return pack({"images/a/0.jpg": jpg, "annotations.xml": f'<annotations><image id="0" name="a/0.jpg" width="{W}" height="{H}">{body}</image></annotations>'})
+
+    traversal = pack({**good, "../../evil.png": one})
+    huge = pack({**good, "Annotations/480p/a/00000.png": one[:16] + (30000).to_bytes(4, "big") * 2 + one[24:]})
+    lying = bytearray(pack(good))
+    at = lying.rindex(b"PK\x01\x02")
+    lying[at + 24:at + 28] = (1 << 20).to_bytes(4, "little")
+    return {
+        "not a zip": (b"not a zip at all" * 10, 422), "empty": (pack({}), 422), "other files": (pack({"readme.txt": b"x"}), 422),
+        "traversal": (traversal, 422), "wrong size": (pack({**good, "Annotations/480p/a/00000.png": mask(size=(W, H + 2))}), 422),
+        "huge": (huge, 422), "sizes that lie": (bytes(lying), 422), "cut off": (pack(good)[:-30], 422),
+        "mask without picture": (pack({**good, "Annotations/480p/a/00009.png": one}), 422),
+        "two resolutions": (pack({**good, "Annotations/1080p/a/00000.png": one}), 422),
+        "no picture at all": (pack({"Annotations/480p/a/00000.png": one}), 422),
+        "a picture that is none": (pack({**good, "JPEGImages/480p/a/00001.jpg": b"nothing"}), 422),
+        "soft mask": (pack({**good, "Annotations/480p/a/00000.png": png(Image.linear_gradient("L").resize((W, H)))}), 422),
+        "json": (pack({"annotations.json": b"{"}), 422), "polygon": (with_coco(segmentation=[[1, 2, 3, 4, 5, 6]]), 422),
+        "runs too long": (with_coco(segmentation={"size": [H, W], "counts": [1, W * H]}), 422),
+        "runs too short": (with_coco(segmentation={"size": [H, W], "counts": [5]}), 422),
+        "runs negative": (with_coco(segmentation={"size": [H, W], "counts": [-5, W * H + 5]}), 422),
+        "packed runs that are none": (with_coco(segmentation={"size": [H, W], "counts": "ooooooooooooooo"}), 422),
+        "no such image": (with_coco(image_id=5), 422),
+        "entity": (pack({"annotations.xml": '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>'}), 422),
+        "cvat polygon": (with_cvat('<polygon points="1,2;3,4"/>'), 422),
+        "cvat box outside": (with_cvat('<mask label="x" rle="0, 4" left="63" top="0" width="2" height="2"/>'), 422),
+        "cvat runs": (with_cvat('<mask label="x" rle="0, 5" left="0" top="0" width="2" height="2"/>'), 422),
+        "cvat cut": (with_cvat('<mask label="x" rle="0, 5'), 422),
+    }
+
+
+BROKEN = broken()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_refused_leaves_nothing(service, name):
+    body, status = BROKEN[name]
+    before = {c["id"] for c in service.get("/v1/clips?limit=1000").json()["items"]}
+    project, r = import_into(service, body)
+    doc = assert_problem(r, status)
+    assert len(doc["detail"]) > 10
+    assert {c["id"] for c in service.get("/v1/clips?limit=1000").json()["items"]} == before
+    counts = service.get(f"/v1/projects/{project}").json()
+    assert counts["clips"] == 0 and counts["counts"]["keyframes"] == 0
