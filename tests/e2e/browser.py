@@ -89,14 +89,32 @@ def save_state(browser):
     return find(browser, "#save-state")[0].get_attribute("data-state")
 
 
-def paint(browser, size, points):
-    """Drags over the picture along points in pixels of the frame; size is the frame's, shown as a whole."""
+def on_canvas(browser, size, points):
+    """Where pixels of the frame are, from the canvas' centre. size is the frame's, shown as a whole."""
     canvas = find(browser, "#canvas")[0]
     until(browser, lambda: canvas.get_attribute("aria-busy") == "false", "the frame", 60)
     box = canvas.size
     scale = min(box["width"] / size[0], box["height"] / size[1])
-    at = [(round((x - size[0] / 2) * scale), round((y - size[1] / 2) * scale)) for x, y in points]
+    return canvas, [(round((x - size[0] / 2) * scale), round((y - size[1] / 2) * scale)) for x, y in points]
+
+
+def paint(browser, size, points):
+    """Drags the mouse over the picture along points in pixels of the frame."""
+    canvas, at = on_canvas(browser, size, points)
     chain = ActionChains(browser, duration=40).move_to_element_with_offset(canvas, *at[0]).click_and_hold()
     for (x0, y0), (x1, y1) in zip(at, at[1:]):
         chain = chain.move_by_offset(x1 - x0, y1 - y0)
     chain.release().perform()
+
+
+def touch(browser, size, *fingers):
+    """Moves fingers over the picture at once: each a list of points, all of the same length."""
+    paths = []
+    for finger in fingers:
+        canvas, at = on_canvas(browser, size, finger)
+        box = browser.execute_script("const b = arguments[0].getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]", canvas)
+        paths.append([(box[0] + x, box[1] + y) for x, y in at])
+    for i, step in enumerate(zip(*paths)):
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchMove" if i else "touchStart", "touchPoints": [
+            {"x": x, "y": y, "id": k} for k, (x, y) in enumerate(step)]})
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

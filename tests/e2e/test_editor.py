@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from browser import SHOTS, browser, chromium, emulate, find, offline, paint, press, save_state, text, until  # noqa: F401
+from browser import SHOTS, browser, chromium, emulate, find, offline, paint, press, save_state, text, touch, until  # noqa: F401
 from conftest import make_video
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
@@ -159,11 +159,19 @@ def test_two_tabs(browser, service, clip):
     until(browser, lambda: mask(service, f"{base}/keyframes/0")[20, 120] == 1, "my mask again", 20)
 
 
-def test_phone_width(browser, service, clip):
+def test_phone_and_touch(browser, service, clip):
     emulate(browser, 390, 844, dark=True, mobile=True)
-    start(browser, service, clip)
-    paint(browser, SIZE, [(20, 48), (60, 48)])
+    base = start(browser, service, clip)
+    touch(browser, SIZE, [(20, 48), (40, 48), (60, 48)])
     saved(browser)
+    painted = mask(service, f"{base}/keyframes/0")
+    assert painted[48, 40] == 1 and painted[10, 40] == 0
+    touch(browser, SIZE, [(70, 48), (50, 48), (30, 48)], [(90, 48), (110, 48), (130, 48)])  # zooms, paints nothing
+    assert find(browser, "#do-undo")[0].is_enabled() and save_state(browser) == "saved"
+    press(browser, "Fit")
+    touch(browser, SIZE, [(100, 80), (120, 80), (140, 80)])
+    until(browser, lambda: mask(service, f"{base}/keyframes/0")[80, 120] == 1, "a second stroke", 20)
+    assert (mask(service, f"{base}/keyframes/0")[:60] == painted[:60]).all()
     browser.save_screenshot(str(SHOTS / "editor-phone.png"))
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     unnamed = browser.execute_script(

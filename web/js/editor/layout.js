@@ -46,8 +46,8 @@ export function buildLayout({ project, clip, run, timeline, exporter, jobElement
     group("Brush and view", at.size.element, at.opacity.element, h("div", { class: "pairs" }, b("toggle-mask", { "aria-pressed": "true" }), b("toggle-onion", { "aria-pressed": "false" }), b("toggle-doubt", { "aria-pressed": "false" }))),
     at.panel = group("Review", at.left, h("div", { class: "pairs" }, b("accept"), b("reject"), b("correct"), b("next-worst")),
       h("div", { class: "row bulk" }, at.acceptAll, h("span", {}, at.above, " %"), at.acceptCount)),
-    group("This frame", at.label, h("div", { class: "pairs" }, b("nothing"), b("remove", { text: "Remove key" }), b("copy", { class: "wide" }))));
+    group("This frame", at.label, h("div", { class: "row" }, b("nothing"), b("copy"), b("remove"))));
   at.panel.classList.add("review");
-  at.element = h("div", { class: "editor" }, bar, h("div", { class: "ed-guide" }, at.guide, jobElement), tools, stage, time, side);
+  at.element = h("div", { class: "editor" }, h("h1", { class: "unseen" }, `Annotate ${clip.name || clip.id}`), bar, h("div", { class: "ed-guide" }, at.guide, jobElement), tools, stage, time, side);
   return at;
 }

@@ -1,9 +1,11 @@
-/* One job: progress while it runs, the result as soon as its first map is written. */
+/* One job: progress while it runs; of a saliency job the result as soon as its first map is written. */
 
 import { download, get, isFinal, post } from "../api.js";
+import { Curves } from "../chart.js";
 import { h, isTyping, toast } from "../dom.js";
 import { progressText, watchJob } from "../jobline.js";
 import { MODES, Player } from "../player.js";
+import { reportView } from "../report.js";
 
 export async function job(root, [id]) {
   let j = await get(`/v1/jobs/${id}`);
@@ -15,6 +17,7 @@ export async function job(root, [id]) {
   root.append(
     h("div", { class: "row" }, h("h1", { class: "grow" }, "Job ", h("span", { class: "mono" }, id)), state, cancel),
     bar, line);
+  const detail = await makeDetail(root, j);
   const viewer = j.kind === "saliency" && j.clip_id ? await makeViewer(root, j) : null;
   root.append(files);
 
@@ -35,8 +38,34 @@ export async function job(root, [id]) {
     }
   }
   show();
-  const stop = watchJob(j, (now) => { j = now; show(); }, (type) => { if (type === "gone") line.textContent = "This job was removed."; });
+  const stop = watchJob(j, (now) => { j = now; show(); if (isFinal(j.state)) detail.ended(j); }, (type, data) => {
+    if (type === "gone") line.textContent = "This job was removed.";
+    else detail.event(type, data);
+  });
   return () => { stop(); viewer?.close(); };
+}
+
+/* What a job shows besides its progress: a training its curves, an evaluation its report, a propagation the way to its labels. */
+async function makeDetail(root, j) {
+  const none = { event() {}, ended() {} };
+  if (j.kind === "propagate" && j.params?.project && j.params?.clip)
+    root.append(h("p", {}, h("a", { href: `#/projects/${j.params.project}/clips/${j.params.clip}` }, "Open the clip in the editor")));
+  if (j.kind === "train") {
+    const curves = new Curves();
+    root.append(h("section", { class: "card", "aria-label": "Curves" }, curves.element));
+    get(`/v1/jobs/${j.id}/curves`).then((doc) => curves.addAll(doc.curves), () => {});
+    return { ...none, event: (type, data) => type === "curve" && curves.add(data) };
+  }
+  if (j.kind !== "eval") return none;
+  const place = h("section", { class: "card", hidden: true, "aria-label": "Report" });
+  root.append(place);
+  return {
+    ...none,
+    ended(job) {
+      if (job.state !== "succeeded") return;
+      get(`/v1/jobs/${job.id}/report`).then((report) => { place.hidden = false; place.replaceChildren(reportView(report)); }, (e) => toast(e.message));
+    },
+  };
 }
 
 function save(text, path, name) {

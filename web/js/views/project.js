@@ -69,7 +69,7 @@ function retrainPanel(project) {
     if (job && !isFinal(job.state)) watch(job);
   }, () => {});
   const element = h("section", { class: "card", "aria-label": "Retrain" }, h("h2", {}, "Retrain the detector"),
-    h("p", { class: "dim" }, "From all keyframes and accepted labels. The new version becomes the champion only when it is not worse on the clips held out."),
+    h("p", { class: "dim" }, "From all keyframes and accepted labels. Some are held out: the new version becomes the champion only when it is better on those."),
     h("div", { class: "row" }, start), line.element, verdict, curves.element);
   return { element, stop: () => line.stop() };
 }
