@@ -30,7 +30,8 @@ export class Session {
     self.encoding = 0;
     self.abort = new AbortController();
     [self.project, self.clip] = await Promise.all([get(`/v1/projects/${projectId}`), get(`/v1/clips/${clipId}`)]);
-    const { width, height } = self.clip, limit = Math.round(Math.max(12, Math.min(160, MEMORY_PX / (width * height))));
+    const { width, height } = self.clip, limit = Math.round(Math.max(8, Math.min(160, MEMORY_PX / (width * height))));
+    self.ahead = Math.min(AHEAD, limit >> 1);
     self.frames = new Cache(limit, (n) => bitmap(`/v1/clips/${clipId}/frames/${n}`, self.abort.signal), (b) => b.close());
     self.masks = new Cache(limit, (n) => self.loadMask(n));
     self.autosave = await Autosave.open(self.base, (n) => `${self.base}/keyframes/${n}`, {
@@ -83,7 +84,7 @@ export class Session {
   /* Frame n and its mask; what comes after is loaded behind it. */
   async load(n, ahead = 1) {
     const both = await Promise.all([this.frames.get(n), this.masks.get(n)]);
-    const next = Array.from({ length: AHEAD }, (_, i) => n + ahead * (i + 1)).filter((i) => i >= 0 && i < this.clip.frames);
+    const next = Array.from({ length: this.ahead }, (_, i) => n + ahead * (i + 1)).filter((i) => i >= 0 && i < this.clip.frames);
     prefetch(this.frames, next, 3);
     prefetch(this.masks, next, 2);
     return both;
@@ -160,9 +161,16 @@ export class Session {
     return [...this.labels.values()].filter(isOpen).sort((a, b) => (a.confidence ?? 0) - (b.confidence ?? 0) || a.frame - b.frame).map((l) => l.frame);
   }
 
+  /* Refused when somebody else reviewed the frame, or propagated it anew, since it was read here: then that is shown. */
   async setState(n, state) {
-    const label = await request("PATCH", `${this.base}/labels/${n}`, { body: { state } });
-    this.labels.set(n, { ...this.labels.get(n), ...label });
+    try {
+      const label = await request("PATCH", `${this.base}/labels/${n}`, { body: { state }, headers: { "If-Match": `"v${this.labels.get(n).version}"` } });
+      this.labels.set(n, { ...this.labels.get(n), ...label });
+    } catch (e) {
+      if (e.status !== 412) throw e;
+      await this.refresh();
+      throw new Error(`The label of frame ${n} was changed elsewhere (now ${this.labels.get(n)?.state ?? "gone"}): look again`);
+    }
     this.on.changed();
   }
 

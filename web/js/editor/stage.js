@@ -67,7 +67,7 @@ export class Stage {
     g.clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.viewport.apply(g);
     g.imageSmoothingEnabled = this.viewport.scale < SMOOTH_BELOW;
-    if (this.frame) g.drawImage(this.frame, 0, 0, width, height);
+    if (this.frame?.width) g.drawImage(this.frame, 0, 0, width, height); /* 0: it left the cache while another one loads */
     g.globalAlpha = 0.9;
     for (const layer of this.onion) g.drawImage(layer, 0, 0);
     g.globalAlpha = this.opacity;

@@ -89,8 +89,31 @@ function importButton(project, changed) {
   return [h("button", { type: "button", onclick: () => input.click() }, "Import"), input];
 }
 
+/* What happens by itself: how many labels a propagation makes, when a retraining starts. */
+function settingsForm(project) {
+  const number = (id, value, props) => h("input", { id, type: "number", value, required: true, ...props });
+  const field = (name, control) => h("div", { class: "field" }, h("label", { for: control.id }, name), control);
+  const mode = h("select", { id: "retrain-mode" }, [["manual", "when asked"], ["auto", "by itself"]].map(([value, text]) => h("option", { value, selected: value === project.retrain.mode }, text)));
+  const per = number("labels-per-interval", project.labels_per_interval, { min: 0, max: 1000 });
+  const news = number("min-new-labels", project.retrain.min_new_labels, { min: 1, max: 1000000 });
+  const holdout = number("holdout", Math.round(project.retrain.holdout * 100), { min: 0, max: 50 });
+  const form = h("form", {}, h("div", { class: "fields" }, field("Retrain", mode), field("New labels that start it", news), field("Held out, percent", holdout), field("Labels between two keyframes (0: all)", per)),
+    h("button", { type: "submit" }, "Save settings"));
+  form.addEventListener("submit", async (e) => {
+    e.preventDefault();
+    const body = { labels_per_interval: Number(per.value), retrain: { mode: mode.value, min_new_labels: Number(news.value), holdout: Number(holdout.value) / 100 } };
+    try {
+      Object.assign(project, await request("PATCH", `/v1/projects/${project.id}`, { body, headers: { "If-Match": `"v${project.version}"` } }));
+      toast("Saved", "good");
+    } catch (error) {
+      toast(error.status === 412 ? "Somebody else changed the settings: reload the page" : error.message);
+    }
+  });
+  return h("details", { class: "card" }, h("summary", {}, "Settings"), form);
+}
+
 /* Name and removal. */
-function settings(project, title) {
+function nameAndRemoval(project, title) {
   const rename = async () => {
     const name = window.prompt("Name of the project", project.name)?.trim();
     if (!name || name === project.name) return;
@@ -120,8 +143,8 @@ export async function project(root, [id]) {
   const drop = dropZone({ id: "clip-file", button: "Add a clip", multiple: true, send: add, heading: "", hint: "Drop videos, or zips of frames, to annotate." });
   root.append(
     h("nav", { class: "crumbs", "aria-label": "Place" }, h("a", { href: "#/projects" }, "Projects"), " / "),
-    h("div", { class: "row head" }, title, h("span", { class: "grow" }), exporter.element, importButton(doc, refresh), settings(doc, title)),
-    list, drop, retrain.element);
+    h("div", { class: "row head" }, title, h("span", { class: "grow" }), exporter.element, importButton(doc, refresh), nameAndRemoval(doc, title)),
+    list, drop, retrain.element, settingsForm(doc));
   await refresh();
   return () => { exporter.close(); retrain.stop(); };
 }
