@@ -242,3 +242,32 @@ def test_playback_and_keys(browser, service, clip):
     assert find(browser, "#do-tool-eraser[aria-pressed=true]")
     body.send_keys("s")  # without a keyframe: a frame that stands for most others
     until(browser, lambda: find(browser, ".ed-stage .note:not([hidden])"), "the suggestion", 30)
+
+
+def test_project_page(browser, service, clip):
+    browser.get(f"{service.url}/#/projects")
+    until(browser, lambda: find(browser, "#project-name"), "the projects")
+    find(browser, "#project-name")[0].send_keys("Discs & more")
+    press(browser, "New project")
+    until(browser, lambda: find(browser, "#clip-file"), "the project", 30)
+    project = browser.current_url.rsplit("/", 1)[1]
+    find(browser, "#clip-file")[0].send_keys(str(clip))
+    until(browser, lambda: find(browser, "#canvas[aria-busy=false]"), "the editor of the first clip", 60)
+    paint(browser, SIZE, [(20, 48), (60, 48)])
+    saved(browser)
+    browser.get(f"{service.url}/#/projects/{project}")
+    until(browser, lambda: "1 keyframe," in text(browser, ".clips"), "the counts", 30)
+    find(browser, "summary")[0].click()
+    find(browser, "#min-new-labels")[0].clear()
+    find(browser, "#min-new-labels")[0].send_keys("7")
+    press(browser, "Save settings")
+    until(browser, lambda: service.get(f"/v1/projects/{project}").json()["retrain"]["min_new_labels"] == 7, "the settings", 20)
+    press(browser, "Export")
+    press(browser, "YouTube-VOS")
+    [archive] = until(browser, lambda: list(browser.downloads.glob("Discs_more-youtube-vos*.zip")), "the export", 60)
+    other = service.post("/v1/projects", json={"name": "again"}).json()["id"]
+    browser.get(f"{service.url}/#/projects/{other}")
+    until(browser, lambda: find(browser, "input[aria-label='Import labels']") and "again" in text(browser, "h1"), "the other project", 30)
+    find(browser, "input[aria-label='Import labels']")[0].send_keys(str(archive))
+    until(browser, lambda: "1 keyframe," in text(browser, ".clips"), "the import", 60)
+    no_complaints(browser)

@@ -79,7 +79,7 @@ function importButton(project, changed) {
   input.addEventListener("change", async () => {
     try {
       const answer = await request("POST", `/v1/projects/${project.id}/import`, { body: input.files[0], headers: { "Content-Type": "application/zip" } });
-      toast(`Imported${answer?.labels !== undefined ? `: ${plural(answer.labels, "label")}` : ""}`, "good");
+      toast(`Imported: ${plural(answer.clips, "clip")}, ${plural(answer.keyframes, "keyframe")}, ${plural(answer.labels, "label")}`, "good");
       changed();
     } catch (e) {
       toast(e.message);
