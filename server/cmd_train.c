@@ -159,7 +159,7 @@ static int parse(struct flags *f, int argc, char **argv, const char **target, st
         {"save-minutes", 0, OPT_FLOAT, &f->save_minutes, "N",
          "checkpoint inside an epoch this often; 0: only at its end"},
         {"dump-grads", 0, OPT_STR, &f->dump, "FILE",
-         "write loss and gradients of the first step as safetensors and stop"},
+         "write loss and gradients of the first step (float64, no dropout) as safetensors and stop"},
         {"device", 0, OPT_STR, &f->device, "cpu|cuda[:N]", "where to compute"},
         {"threads", 0, OPT_INT, &f->threads, "N", "threads inside an operation; 0: one per core"},
         {0},

@@ -149,8 +149,12 @@ static int open_data(struct run *r, struct err *e)
 static int open_sampler(struct run *r, struct err *e)
 {
     const struct train_opts *o = r->o;
-    struct sampler_opts so = {
-        .kind = SAMPLER_STILLS, .shape = r->shape, .loss = r->loss, .seed = o->seed, .plain = o->stage == TRAIN_PAPER};
+    struct sampler_opts so = {.kind = SAMPLER_STILLS,
+                              .shape = r->shape,
+                              .loss = r->loss,
+                              .seed = o->seed,
+                              .plain = o->stage == TRAIN_PAPER,
+                              .in_order = o->stage == TRAIN_PAPER && o->dump};
     so.plain_flow = strcmp(o->arch, "fgplg-lite") != 0;
     if (o->target == TRAIN_FGPLG)
         so.kind = SAMPLER_GUIDED;
@@ -195,7 +199,8 @@ static int open_state(struct run *r, struct err *e)
     const struct train_opts *o = r->o;
     struct train_state_opts so = {.init = o->init,
                                   .train_image_only = o->stage == TRAIN_IMAGE,
-                                  .ema = o->ema,
+                                  .ema = o->dump ? 0 : o->ema,
+                                  .doubles = o->dump != NULL,
                                   .backbone_scale = o->backbone_scale,
                                   .freeze = o->freeze,
                                   .seed = o->seed,
@@ -312,9 +317,16 @@ static struct tensor *batch_loss(struct run *r, struct scope *s, const struct ba
     struct tensor *target = tensor_from(s, b->target, TENSOR_F32, 4, out);
     struct tensor *weight = tensor_from(s, b->weight, TENSOR_F32, 4, out);
     struct tensor *trust = tensor_from(s, b->sample_weight, TENSOR_F32, 4, per);
+    if (r->o->dump) { /* a reference must not differ by rounding: see train_step.h */
+        struct tensor **all[] = {&x, &target, &weight, &trust};
+        for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+            *all[i] = tensor_to(s, *all[i], TENSOR_F64);
+    }
     bool image = r->o->stage == TRAIN_IMAGE;
-    struct net_mode mode = {
-        .bn = image ? NET_BN_BATCH : NET_BN_FROZEN, .frozen = r->o->init ? r->arch->backbone : NULL, .clip = h->frames};
+    struct net_mode mode = {.bn = image ? NET_BN_BATCH : NET_BN_FROZEN,
+                            .frozen = r->o->init ? r->arch->backbone : NULL,
+                            .clip = h->frames,
+                            .no_dropout = r->o->dump != NULL};
     scope_set_grad(s, true);
     struct tensor *logits = h->frames > 1 ? net_video(r->arch, r->state.weights, s, x, mode)
                                           : net_image(r->arch, r->state.weights, s, x, mode);

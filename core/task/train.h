@@ -23,7 +23,7 @@ enum train_target { TRAIN_DETECTOR, TRAIN_FGPLG };
 enum train_stage {
     TRAIN_IMAGE, /* stills; heads use batch statistics, a pre-trained backbone keeps its own */
     TRAIN_VIDEO, /* clips through the temporal module; all statistics frozen */
-    TRAIN_PAPER, /* the published recipe: one clip a step, plain BCE, Adam, frozen statistics, no augmentation */
+    TRAIN_PAPER, /* the published recipe: one clip a step, plain BCE, Adam, frozen statistics, no augmentation but reversal */
 };
 
 struct train_opts {
@@ -55,7 +55,8 @@ struct train_opts {
     size_t cache_bytes;  /* decoded pictures kept in memory */
     double save_minutes; /* how often to write a checkpoint inside an epoch; 0: only at its end */
     bool resume;         /* go on from out/checkpoint.safetensors; without one, start */
-    const char *dump;    /* write loss and gradients of the first step to this safetensors file, then stop; or NULL */
+    const char *dump;    /* write loss and gradients of the first step, in float64 and without dropout, to this
+                            safetensors file, then stop; or NULL. With TRAIN_PAPER the first clip is the first one */
     struct tensor_device device;
 };
 

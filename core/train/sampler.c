@@ -103,7 +103,7 @@ uint64_t sampler_held_out(const struct sampler *s)
 static size_t pick_item(struct sampler *s, uint64_t epoch, uint64_t k)
 {
     size_t item;
-    if (s->o.plain)
+    if (s->o.in_order)
         return s->train[k % s->n_train];
     pthread_mutex_lock(&s->lock);
     if (s->order_epoch != epoch) {
@@ -177,7 +177,7 @@ static int make_clip(struct sampler *s, size_t item, struct rng *r, const struct
     size_t n = (size_t)s->o.shape.size * (size_t)s->o.shape.size;
     int frames = s->o.shape.frames, step = 1 + rng_int(r, 3);
     bool real = is_real_clip(s, item) && (s->o.plain || rng_uniform(r) < 0.8),
-         reverse = !s->o.plain && rng_uniform(r) < 0.5;
+         reverse = !s->o.in_order && rng_uniform(r) < 0.5;
     struct shot_opts o = s->o.shot;
     struct shot *shot;
     if (real)
@@ -250,7 +250,7 @@ int sampler_make_held_out(struct sampler *s, uint64_t i, const struct batch *at,
     if (!scratch)
         return err_set(e, ERR_NOMEM, "sampler: out of memory");
     rng_seed(&r, mix_seed(UINT64_C(0x68656C64), i)); /* not the run's seed: runs stay comparable */
-    plain.o.plain = true;
+    plain.o.plain = plain.o.in_order = true;
     if (s->o.kind != SAMPLER_GUIDED) {
         plain.o.shot.crop = false;
         plain.o.shot.composite = plain.o.shot.colour = plain.o.shot.occluder = plain.o.shot.motion_blur =

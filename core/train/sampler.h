@@ -23,7 +23,8 @@ struct sampler_opts {
     float mean[3], std[3];
     uint64_t seed;
     bool plain_flow; /* GUIDED: labels as the paper warps them, without reliability */
-    bool plain;      /* no augmentation: photos as they are, in order */
+    bool plain;      /* no augmentation: photos as they are */
+    bool in_order;   /* neither shuffled nor played backwards */
 };
 
 struct sampler;

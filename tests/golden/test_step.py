@@ -4,6 +4,7 @@ import pathlib
 
 import numpy
 import pytest
+from PIL import Image
 
 import checkpoint
 import step_cases
@@ -33,6 +34,24 @@ def test_loss_and_gradients(golden, imported, salient, tmp_path, case):
         # Adam's first step moves every weight by lr * g / (|g| + 1e-8)
         moved = before[name] - 1e-4 * got[name] / (numpy.abs(got[name]) + 1e-8)
         assert numpy.abs(after[name] - moved).max() < 1e-6, name
+
+
+def test_the_trainer_itself(golden, imported, salient, tmp_path):
+    """The same step from files, as training takes it; looser, because the frames pass through float32."""
+    case = step_cases.CASES[0]
+    frames, target, _ = step_cases.load(golden, case)
+    for folder, arrays in (("JPEGImages", frames), ("Annotations", target * 255)):
+        (tmp_path / folder / "clip").mkdir(parents=True)
+        for t, array in enumerate(arrays):
+            Image.fromarray(array).save(tmp_path / folder / "clip" / f"{t:05d}.png")
+    salient("train", "detector", "--stage", "paper", "--size", "64", "--val-fraction", "0", "--data", tmp_path, "--init",
+            imported(case.weights), "-o", tmp_path / "run", "--dump-grads", tmp_path / "g.safetensors")
+    got = checkpoint.load_safetensors(tmp_path / "g.safetensors")
+    ref = {n.split("/", 1)[1]: v for n, v in numpy.load(REFERENCE).items() if n.startswith(case.name + "/")}
+    assert abs(got.pop("loss")[0] - ref.pop("loss")) < 1e-5
+    assert set(got) == set(ref)
+    for name, want in ref.items():
+        assert abs(step_cases.digest(got[name])[0] - want[0]) <= 5e-3 * want[0], name
 
 
 def test_refusals(golden, imported, salient, tmp_path):

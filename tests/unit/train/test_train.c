@@ -261,7 +261,8 @@ static void test_samples(void **state)
     assert_memory_not_equal(a.input, a.input + 3 * plane, 3 * plane * sizeof(float)); /* something moves */
     assert_true(sum(a.target, plane) > 0);
     sampler_free(s);
-    o = (struct sampler_opts){.kind = SAMPLER_STILLS, .shape = {1, 1, 3, SIZE}, .std = {1, 1, 1}, .plain = true};
+    o = (struct sampler_opts){
+        .kind = SAMPLER_STILLS, .shape = {1, 1, 3, SIZE}, .std = {1, 1, 1}, .plain = true, .in_order = true};
     assert_int_equal(sampler_new(&d, &o, &s, NULL), 0);
     assert_int_equal(sampler_make(s, 0, &a, NULL), 0);
     double share = sum(a.target, plane) / (double)plane;
