@@ -14,7 +14,7 @@
 #include "core/kernel/simd.h"
 #include "core/kernel/warp.h"
 
-#define TILE 8
+#define TILE VOTE_TILE
 #define HALO 2 /* half a patch */
 #define PAD (TILE + 2 * HALO)
 #define NOISE 6.0f  /* h: the colour distance, in levels, that is still no reason for doubt */
@@ -267,11 +267,14 @@ static SIMD_BODY void tile_vote(const struct vote *v, struct tile *t)
 
 static SIMD_BODY void tile_body(const struct vote *v, int i)
 {
-    int across = (v->w + TILE - 1) / TILE;
+    int across = VOTE_TILES(v->w);
     struct tile t = {.x0 = i % across * TILE, .y0 = i / across * TILE};
     t.w = v->w - t.x0 < TILE ? v->w - t.x0 : TILE;
     t.h = v->h - t.y0 < TILE ? v->h - t.y0 : TILE;
-    if (tile_first_look(v, &t))
+    bool agreed = tile_first_look(v, &t);
+    if (v->agreed)
+        v->agreed[i] = agreed;
+    if (agreed)
         tile_agreed(v, &t);
     else
         tile_vote(v, &t);
@@ -290,8 +293,7 @@ int vote_run(const struct vote *v, struct err *e)
         return err_set(e, ERR_INVALID, "vote of %d candidates over %d x %d", v->n_candidates, v->w, v->h);
     for (int c = 0; c < v->n_candidates; c++)
         BUG_ON(v->candidates[c].to->width_px != v->w || v->candidates[c].to->height_px != v->h);
-    int tiles = ((v->w + TILE - 1) / TILE) * ((v->h + TILE - 1) / TILE);
     struct vote copy = *v;
-    par_for(tiles, tile_run, &copy);
+    par_for(VOTE_TILES(v->w) * VOTE_TILES(v->h), tile_run, &copy);
     return 0;
 }

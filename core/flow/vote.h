@@ -14,6 +14,8 @@
 #include "core/flow/flow.h"
 
 #define VOTE_MAX_CANDIDATES 4
+#define VOTE_TILE 8
+#define VOTE_TILES(n) (((n) + VOTE_TILE - 1) / VOTE_TILE) /* across n pixels */
 #define VOTE_REACH 1
 #define VOTE_PLACES ((2 * VOTE_REACH + 1) * (2 * VOTE_REACH + 1))
 
@@ -41,6 +43,9 @@ struct vote {
     /* Results, caller-allocated. */
     float *const *scores;                /* n_objects planes: share of the votes, 0..1 */
     float *weights[VOTE_MAX_CANDIDATES]; /* (h,w): a candidate's share of all votes; their sum is 1 */
+    uint8_t *
+        agreed; /* VOTE_TILES(h) x VOTE_TILES(w): 1 where all candidates see one label, from all of the tile and two pixels around
+                      * it; NULL: not wanted */
 };
 
 int vote_run(const struct vote *v, struct err *e);

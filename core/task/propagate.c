@@ -30,20 +30,6 @@ int pjob_step(struct pjob *j, int64_t frames, struct err *e)
     return 0;
 }
 
-int pjob_frame(struct pjob *j, int64_t n, struct frame **out, struct err *e)
-{
-    int rc = clip_seek_frame(j->clip, n, out, e);
-    if (rc)
-        return err_wrap(e, "frame %lld", (long long)n);
-    if ((*out)->width_px == j->w && (*out)->height_px == j->h)
-        return 0;
-    rc = err_set(e, ERR_INVALID, "frame %lld is %d x %d, the first one %d x %d", (long long)n, (*out)->width_px,
-                 (*out)->height_px, j->w, j->h);
-    frame_unref(*out);
-    *out = NULL;
-    return rc;
-}
-
 const struct key_mask *pjob_key(const struct pjob *j, int64_t frame)
 {
     for (size_t i = 0; i < j->n_keys; i++)
@@ -197,6 +183,7 @@ static int open_clip(struct pjob *j, struct err *e)
     j->w = j->info.width_px;
     j->h = j->info.height_px;
     j->result->info = j->info;
+    reader_init(&j->reader, j->w, j->h);
     choose_sizes(j);
     return 0;
 }
@@ -235,10 +222,11 @@ static int open_tools(struct pjob *j, struct err *e)
 
 static void pjob_fini(struct pjob *j)
 {
+    reader_fini(&j->reader);
     clip_close(j->clip);
     flow_close(j->flow);
     flow_close(j->near_flow);
-    for (int i = 0; i < PROPAGATE_LANES; i++)
+    for (int i = PROPAGATE_LANES - 1; i >= 0; i--) /* the first one lends to the others */
         propagate_net_close(j->nets[i]);
     free(j->keys);
     free(j->spans);

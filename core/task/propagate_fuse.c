@@ -36,6 +36,7 @@ struct fuser {
     float *scores[BATCH];           /* voting size */
     float *prior[MAX_CANDIDATES];   /* voting size */
     float *weights[MAX_CANDIDATES]; /* voting size */
+    uint8_t *agreed;                /* of the vote */
     float *p;                       /* working size: the object at hand */
     float *split;                   /* working size: |left's opinion - right's|, most over the objects */
     float *p_out;                   /* frame's size; p itself when the sizes are equal */
@@ -70,6 +71,7 @@ int fuser_new(struct pjob *j, int lane, struct fuser **out, struct err *e)
     float **const full[] = {&f->best, &f->second, &f->total};
     for (size_t i = 0; i < sizeof(full) / sizeof(full[0]); i++)
         ok = (*full[i] = plane(j->w, j->h)) && ok;
+    ok = (f->agreed = malloc((size_t)VOTE_TILES(j->vw) * (size_t)VOTE_TILES(j->vh))) && ok;
     f->p_out = j->w == j->ww && j->h == j->wh ? f->p : plane(j->w, j->h);
     if (!ok || !f->p_out) {
         fuser_free(f);
@@ -102,6 +104,7 @@ void fuser_free(struct fuser *f)
         free(f->p_out);
     free(f->p);
     free(f->split);
+    free(f->agreed);
     refiner_free(f->refiner);
     free(f->best);
     free(f->second);
@@ -164,8 +167,13 @@ static void sight_init(struct fuser *f, struct sight *s, const struct pframe *fr
 {
     const struct pjob *j = f->job;
     *s = (struct sight){.frame = frame, .sides = sides, .n_sides = n};
-    s->vote = (struct vote){
-        .w = j->vw, .h = j->vh, .labels_w = j->ww, .labels_h = j->wh, .features = frame->features, .scores = f->scores};
+    s->vote = (struct vote){.w = j->vw,
+                            .h = j->vh,
+                            .labels_w = j->ww,
+                            .labels_h = j->wh,
+                            .features = frame->features,
+                            .scores = f->scores,
+                            .agreed = f->agreed};
     for (int i = 0; i < n; i++) {
         add_candidate(f, s, sides[i], false);
         add_candidate(f, s, sides[i], true);
@@ -214,28 +222,39 @@ static float opinion(const struct sharpen *k, const struct candidate *c, int x, 
     return warp_read_share(c->side->key->labels, warp_tap((float)x + dx, (float)y + dy, j->ww, j->wh), k->id);
 }
 
+/* At a pixel that a voting pixel and its neighbours surround: the weighted opinions of the two sides. */
+static float opinions(const struct sharpen *k, int x, int y, struct warp_tap t)
+{
+    float sum[2] = {0}, weight[2] = {0};
+    for (int c = 0; c < k->s->n; c++) {
+        int side = k->s->c[c].side == k->s->sides[0] ? 0 : 1;
+        float w = warp_read(k->f->weights[c], t);
+        sum[side] += w * opinion(k, &k->s->c[c], x, y, t);
+        weight[side] += w;
+    }
+    if (weight[0] > 0 && weight[1] > 0) {
+        float *most = &k->f->split[(size_t)y * (size_t)k->f->job->ww + (size_t)x];
+        float split = fabsf(sum[0] / weight[0] - sum[1] / weight[1]);
+        *most = split > *most ? split : *most;
+    }
+    return (sum[0] + sum[1]) / (weight[0] + weight[1]);
+}
+
 static void sharpen_row(void *arg, int row)
 {
     const struct sharpen *k = arg;
     const struct pjob *j = k->f->job;
     float kx = (float)j->vw / (float)j->ww, ky = (float)j->vh / (float)j->wh;
     int y = k->r.y + row;
+    float vy = ((float)y + 0.5f) * ky - 0.5f;
+    const uint8_t *agreed =
+        k->f->agreed + (size_t)((int)warp_clamp(vy, 0, (float)(j->vh - 1)) / VOTE_TILE * VOTE_TILES(j->vw));
     for (int x = k->r.x; x < k->r.x + k->r.w; x++) {
-        struct warp_tap t = warp_tap(((float)x + 0.5f) * kx - 0.5f, ((float)y + 0.5f) * ky - 0.5f, j->vw, j->vh);
-        float sum[2] = {0}, weight[2] = {0};
-        for (int c = 0; c < k->s->n; c++) {
-            int side = k->s->c[c].side == k->s->sides[0] ? 0 : 1;
-            float w = warp_read(k->f->weights[c], t);
-            sum[side] += w * opinion(k, &k->s->c[c], x, y, t);
-            weight[side] += w;
-        }
-        size_t o = (size_t)y * (size_t)j->ww + (size_t)x;
-        float all = (sum[0] + sum[1]) / (weight[0] + weight[1]);
-        k->f->p[o] = SCORE_SHARE * warp_read(k->score, t) + (1 - SCORE_SHARE) * all;
-        if (weight[0] > 0 && weight[1] > 0) {
-            float split = fabsf(sum[0] / weight[0] - sum[1] / weight[1]);
-            k->f->split[o] = split > k->f->split[o] ? split : k->f->split[o];
-        }
+        float vx = ((float)x + 0.5f) * kx - 0.5f;
+        struct warp_tap t = warp_tap(vx, vy, j->vw, j->vh);
+        bool one = agreed[(int)warp_clamp(vx, 0, (float)(j->vw - 1)) / VOTE_TILE];
+        float all = one ? k->score[t.i00] : opinions(k, x, y, t);
+        k->f->p[(size_t)y * (size_t)j->ww + (size_t)x] = SCORE_SHARE * warp_read(k->score, t) + (1 - SCORE_SHARE) * all;
     }
 }
 

@@ -26,10 +26,22 @@ int key_read(const struct key_mask *k, int w, int h, bool binary, struct frame *
 
 #define PROPAGATE_LANES 8 /* frames fused at once, at most */
 
+#define READER_HELD (PROPAGATE_CHUNK + 4)
+
+struct reader { /* frames that were read lately, in order (propagate_reader.c) */
+    struct frame *held[READER_HELD];
+    int n, room;
+    int64_t next; /* the ordinal after the last held one, where the clip stands; -1: nothing is held */
+};
+
+void reader_init(struct reader *r, int w, int h);
+void reader_fini(struct reader *r);
+
 struct pjob {
     const struct propagate_opts *opts;
     struct propagate_result *result;
     struct clip *clip;
+    struct reader reader;
     struct clip_info info;
     struct flow *flow;      /* on pictures of working size in paper mode, else of voting size: a coarse look far away */
     struct flow *near_flow; /* between neighbours, on pictures of voting size but with the detail of the working size */
@@ -50,7 +62,7 @@ struct pjob {
 
 /* Counts a frame as done and reports it; ERR_CANCELED when the job was canceled. */
 int pjob_step(struct pjob *j, int64_t frames, struct err *e);
-/* Reads frame n, checks its size. */
+/* Frame n, a reference of the caller's; its size is the clip's. */
 int pjob_frame(struct pjob *j, int64_t n, struct frame **out, struct err *e);
 const struct key_mask *pjob_key(const struct pjob *j, int64_t frame); /* NULL for -1 */
 

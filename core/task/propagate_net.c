@@ -10,7 +10,8 @@
 #include "core/task/propagate.h"
 
 struct propagate_net {
-    struct plan *plan;
+    struct plan *plan; /* several threads may run it */
+    bool own_plan;
     int px;
     enum fgplg_style style;
     struct fgplg_norm norm;
@@ -18,27 +19,54 @@ struct propagate_net {
     float *logits; /* (px,px) */
 };
 
+static int allocate(struct propagate_net *n, struct err *e)
+{
+    size_t area = (size_t)n->px * (size_t)n->px;
+    n->in = malloc(FGPLG_CHANNELS * area * sizeof(float));
+    n->logits = malloc(area * sizeof(float));
+    return n->in && n->logits ? 0 : err_set(e, ERR_NOMEM, "label generator at %d px", n->px);
+}
+
+static void describe(struct propagate_net *n, const struct model_info *info, int net_px)
+{
+    n->style = strcmp(info->arch->name, "fgplg-lite") ? FGPLG_PLAIN : FGPLG_RELIABLE;
+    bool cut_out = !net_px && n->style != FGPLG_PLAIN && info->input_px > PROPAGATE_NET_PX;
+    n->px = net_px ? net_px : cut_out ? PROPAGATE_NET_PX : info->input_px;
+    memcpy(n->norm.mean, info->mean, sizeof(n->norm.mean));
+    memcpy(n->norm.std, info->std, sizeof(n->norm.std));
+    n->own_plan = true;
+}
+
 int propagate_net_open(struct model *m, int net_px, struct propagate_net **out, struct err *e)
 {
     const struct model_info *info = model_info(m);
     *out = NULL;
     if (info->arch->in_channels != FGPLG_CHANNELS)
         return err_set(e, ERR_INVALID, "model %s (%s) is not a label generator", info->name, info->arch->name);
-    enum fgplg_style style = strcmp(info->arch->name, "fgplg-lite") ? FGPLG_PLAIN : FGPLG_RELIABLE;
     struct propagate_net *n = calloc(1, sizeof(*n));
     if (!n)
         return err_set(e, ERR_NOMEM, "label generator");
-    bool cut_out = !net_px && style != FGPLG_PLAIN && info->input_px > PROPAGATE_NET_PX;
-    n->px = net_px ? net_px : cut_out ? PROPAGATE_NET_PX : info->input_px;
-    n->style = style;
-    memcpy(n->norm.mean, info->mean, sizeof(n->norm.mean));
-    memcpy(n->norm.std, info->std, sizeof(n->norm.std));
-    size_t area = (size_t)n->px * (size_t)n->px;
-    n->in = malloc(FGPLG_CHANNELS * area * sizeof(float));
-    n->logits = malloc(area * sizeof(float));
-    int rc = n->in && n->logits ? 0 : err_set(e, ERR_NOMEM, "label generator at %d px", n->px);
+    describe(n, info, net_px);
+    int rc = allocate(n, e);
     if (rc == 0)
         rc = plan_new(m, (struct plan_shape){.frames = 1, .height = n->px, .width = n->px}, &n->plan, e);
+    if (rc) {
+        propagate_net_close(n);
+        return rc;
+    }
+    *out = n;
+    return 0;
+}
+
+int propagate_net_share(const struct propagate_net *first, struct propagate_net **out, struct err *e)
+{
+    struct propagate_net *n = malloc(sizeof(*n));
+    *out = NULL;
+    if (!n)
+        return err_set(e, ERR_NOMEM, "label generator");
+    *n = *first;
+    n->own_plan = false;
+    int rc = allocate(n, e);
     if (rc) {
         propagate_net_close(n);
         return rc;
@@ -51,7 +79,8 @@ void propagate_net_close(struct propagate_net *n)
 {
     if (!n)
         return;
-    plan_free(n->plan);
+    if (n->own_plan)
+        plan_free(n->plan);
     free(n->in);
     free(n->logits);
     free(n);

@@ -36,12 +36,9 @@ struct refiner {
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
 
-/* The lane's own network: a plan serves one thread at a time. */
 static int lane_net(struct pjob *j, int lane, struct propagate_net **out, struct err *e)
 {
-    int rc = 0;
-    if (!j->nets[lane])
-        rc = propagate_net_open(j->opts->model, j->opts->net_px, &j->nets[lane], e);
+    int rc = j->nets[lane] ? 0 : propagate_net_share(j->nets[0], &j->nets[lane], e);
     *out = j->nets[lane];
     return rc;
 }

@@ -51,6 +51,7 @@ struct span {
     struct chunk c;
     struct fuser *lanes[PROPAGATE_LANES]; /* frames are fused side by side */
     int n_lanes;
+    int64_t next;       /* frame to be fused */
     pthread_mutex_t mu; /* guards what follows, the sink and the job's counters */
     int failed;         /* 0, or the first code */
     struct err err;
@@ -112,14 +113,11 @@ static int half_grey(const struct pjob *j, const uint8_t *rgb, uint8_t *half, st
     return rc;
 }
 
-static int pframe_load(struct pjob *j, int64_t n, struct pframe *out, struct err *e)
+static int pframe_make(const struct pjob *j, int64_t n, const struct frame *f, struct pframe *out, struct err *e)
 {
     size_t work = (size_t)j->ww * (size_t)j->wh, vote = (size_t)j->vw * (size_t)j->vh;
-    struct frame *f = NULL;
+    int rc = 0;
     *out = (struct pframe){.ordinal = n};
-    int rc = pjob_frame(j, n, &f, e);
-    if (rc)
-        return rc;
     out->rgb = malloc(3 * work);
     out->grey = malloc(vote);
     out->features = aligned_alloc(64, (vote * 4 * sizeof(float) + 63) / 64 * 64);
@@ -131,9 +129,19 @@ static int pframe_load(struct pjob *j, int64_t n, struct pframe *out, struct err
         rc = half_grey(j, out->rgb, out->grey, e);
     if (rc == 0)
         rc = vote_features(&(struct flow_image){out->rgb, j->ww, j->wh, 3 * j->ww, 3}, j->vw, j->vh, out->features, e);
-    frame_unref(f);
     if (rc)
         pframe_fini(out);
+    return rc;
+}
+
+static int pframe_load(struct pjob *j, int64_t n, struct pframe *out, struct err *e)
+{
+    struct frame *f;
+    int rc = pjob_frame(j, n, &f, e);
+    if (rc)
+        return rc;
+    rc = pframe_make(j, n, f, out, e);
+    frame_unref(f);
     return rc;
 }
 
@@ -339,6 +347,46 @@ static int chunk_views(struct span *s, bool left, bool right, struct err *e)
     return rc;
 }
 
+struct making { /* of a chunk's frames, as jobs for the thread pool */
+    struct span *s;
+    struct frame *raw[PROPAGATE_CHUNK + 2];
+    int failed; /* 0, or the first code */
+    struct err err;
+};
+
+static void make_one(void *arg, int i)
+{
+    struct making *m = arg;
+    struct chunk *c = &m->s->c;
+    struct err err = {0};
+    int none = 0, rc = pframe_make(m->s->job, c->base + i, m->raw[i], &c->frames[i], &err);
+    if (rc && __atomic_compare_exchange_n(&m->failed, &none, rc, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        m->err = err;
+}
+
+/* The chunk's frames, from c->base to `end`: read one after the other, made ready side by side. */
+static int chunk_frames(struct span *s, int64_t end, struct err *e)
+{
+    struct chunk *c = &s->c;
+    struct making m = {.s = s};
+    int rc = 0, n = 0;
+    for (; rc == 0 && c->base + n <= end; n += rc == 0) {
+        rc = pjob_step(s->job, 0, e);
+        if (rc == 0)
+            rc = pjob_frame(s->job, c->base + n, &m.raw[n], e);
+    }
+    if (rc == 0) {
+        c->n = n;
+        par_for(n, make_one, &m);
+        rc = m.failed;
+        if (rc && e)
+            *e = m.err;
+    }
+    while (n > 0)
+        frame_unref(m.raw[--n]);
+    return rc;
+}
+
 /* Loads chunk i of the span: its frames, the neighbours on both sides as far as the span or its keyframes reach, and
  * the flows between them; and direct flows to the keyframes that are asked for. */
 static int chunk_load(struct span *s, int64_t i, bool left, bool right, struct err *e)
@@ -350,15 +398,9 @@ static int chunk_load(struct span *s, int64_t i, bool left, bool right, struct e
     bool before = s->left || i > 0, after = s->right || c->last < s->plan->last;
     c->base = before ? c->first - 1 : c->first;
     int64_t end = after ? c->last + 1 : c->last;
-    for (int64_t n = c->base; n <= end; n++) {
-        int rc = pjob_step(s->job, 0, e);
-        if (rc == 0)
-            rc = pframe_load(s->job, n, &c->frames[c->n], e);
-        if (rc)
-            return rc;
-        c->n++;
-    }
-    int rc = chunk_views(s, left, right, e);
+    int rc = chunk_frames(s, end, e);
+    if (rc == 0)
+        rc = chunk_views(s, left, right, e);
     return rc ? rc : chunk_flows(s, e);
 }
 
@@ -445,11 +487,11 @@ static int fuse_frame(struct span *s, int64_t k, struct fuser *lane, struct fuse
     return fuser_run(lane, &c->frames[k - c->base], sides, n, out, e);
 }
 
-/* One lane's share of a chunk: every n_lanes-th frame. */
+/* One lane's share of a chunk: whatever frame is next. */
 static void fuse_share(void *arg, int lane)
 {
     struct span *s = arg;
-    for (int64_t k = s->c.first + lane; k <= s->c.last; k += s->n_lanes) {
+    for (int64_t k; (k = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED)) <= s->c.last;) {
         struct err err = {0};
         struct fused out;
         if (__atomic_load_n(&s->failed, __ATOMIC_RELAXED))
@@ -469,6 +511,7 @@ static void fuse_share(void *arg, int lane)
 /* Frames are independent of each other now: fused side by side, handed over one at a time. */
 static int fuse_chunk(struct span *s, struct err *e)
 {
+    s->next = s->c.first;
     par_for(s->n_lanes, fuse_share, s);
     if (s->failed && e)
         *e = s->err;
