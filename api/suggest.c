@@ -19,7 +19,7 @@
 #include "api/route.h"
 #include "api/upload.h"
 
-enum { LIMIT_DEFAULT = 5, LIMIT_MAX = 100, SPACING_MAX = 12 };
+enum { LIMIT_DEFAULT = 5, LIMIT_MAX = 100, SPACING_MIN = 3, SPACING_MAX = 12 };
 #define GAP_FRAMES 30.0 /* a frame this far from a keyframe, with no label, is 63 % in need */
 #define NEED_MIN 0.02   /* below, nothing is to be gained */
 
@@ -106,7 +106,7 @@ static json_t *choose(struct scan *s, int64_t limit)
 {
     json_t *out = json_array();
     int64_t spacing = s->n / 20;
-    spacing = spacing < 1 ? 1 : spacing > SPACING_MAX ? SPACING_MAX : spacing;
+    spacing = spacing < SPACING_MIN ? SPACING_MIN : spacing > SPACING_MAX ? SPACING_MAX : spacing;
     for (int64_t k = 0; k < limit; k++) {
         int64_t at = worst(s, k == 0);
         if (at < 0)

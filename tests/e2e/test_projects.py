@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import Service, assert_problem, wait_for
+from test_access import add_key, bearer, key_id
 
 W, H, FRAMES = 64, 48, 20
 
@@ -337,6 +338,8 @@ def test_suggest(service, project):
     named = project.get("suggest?limit=20").json()
     assert named[0]["frame"] == 5 and named[0]["reason"] == "low_confidence" and named[0]["score"] == pytest.approx(0.7)
     assert [x["score"] for x in named] == sorted((x["score"] for x in named), reverse=True)
+    chosen = sorted(x["frame"] for x in named)
+    assert len(chosen) > 3 and min(b - a for a, b in zip(chosen, chosen[1:])) >= 3
     service.request("PATCH", f"{project.base}/labels/8", json={"state": "rejected"})
     assert project.get("suggest?limit=1").json()[0] == {"frame": 8, "score": 1, "reason": "rejected", "confidence": 0.95}
     assert_problem(project.get("suggest?limit=0"), 400)
@@ -370,3 +373,33 @@ def test_removing_a_project_ends_its_jobs(service, project):
     assert service.job(job["id"])["state"] in ("canceled", "succeeded", "failed")
     assert_problem(project.get("keyframes"), 404)
     assert service.get(f"/v1/clips/{project.clip['id']}").status_code == 200
+
+
+# ---- tenants ------------------------------------------------------------------------------------------------------
+
+
+def test_tenants_do_not_see_each_others_projects(make_service, clip_path):
+    service = make_service("--workers", 0, ready=False)
+    ann, bob = (bearer(add_key(service, name, scopes="read,submit,annotate", tenant=name)) for name in ("ann", "bob"))
+    with open(clip_path, "rb") as f:
+        clip = service.post("/v1/clips", files={"clip": f}, headers=ann).json()
+    project = service.post("/v1/projects", json={"name": "hers"}, headers=ann).json()["id"]
+    url = f"/v1/projects/{project}"
+    assert service.post(url + "/clips", json={"clip_id": clip["id"]}, headers=ann).status_code == 201
+    frame = f"{url}/clips/{clip['id']}/keyframes/0"
+    put = service.request("PUT", frame, data=mask(), headers={**PNG, **ann})
+    assert put.status_code == 201
+    assert service.get("/v1/projects", headers=bob).json()["items"] == []
+    theirs = service.post("/v1/projects", json={"name": "his"}, headers=bob).json()["id"]
+    assert_problem(service.post(f"/v1/projects/{theirs}/clips", json={"clip_id": clip["id"]}, headers=bob), 404)
+    for method, path in (("GET", url), ("DELETE", url), ("PATCH", url), ("GET", url + "/clips"), ("GET", url + "/audit"),
+                         ("GET", frame), ("DELETE", frame), ("GET", url + "/export?format=coco"),
+                         ("GET", f"{url}/clips/{clip['id']}/labels"), ("POST", f"{url}/clips/{clip['id']}/propagate")):
+        assert_problem(service.request(method, path, headers=bob), 404)
+    # An archive that names her clip by its hash does not give it to him: his is made of the archive's pictures.
+    archive = service.get(url + "/export?format=davis", headers=ann).content
+    r = service.post(f"/v1/projects/{theirs}/import", data=archive, headers={"Content-Type": "application/zip", **bob})
+    assert r.status_code == 200, r.text
+    assert service.get(f"/v1/projects/{theirs}/clips", headers=bob).json()["items"][0]["id"] != clip["id"]
+    who = service.get(url + "/audit", headers=ann).json()["items"][0]["actor"]
+    assert put.json()["author"] == who == key_id(service.data, "ann")
