@@ -155,6 +155,7 @@ static int open_sampler(struct run *r, struct err *e)
                               .seed = o->seed,
                               .plain = o->stage == TRAIN_PAPER,
                               .in_order = o->stage == TRAIN_PAPER && o->dump};
+    so.min_epoch = (uint64_t)o->min_epoch_steps * (uint64_t)o->batch;
     so.plain_flow = strcmp(o->arch, "fgplg-lite") != 0;
     if (o->target == TRAIN_FGPLG)
         so.kind = SAMPLER_GUIDED;
@@ -183,11 +184,12 @@ static uint64_t run_fingerprint(const struct run *r)
 {
     const struct train_opts *o = r->o;
     char text[1024];
-    int n = snprintf(
-        text, sizeof(text), "%s %s %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g %.9g %.9g %s %.9g %.9g %.9g %.9g %llu %.9g",
-        o->arch, o->freeze ? o->freeze : "-", (int)o->target, (int)o->stage, r->shape.size, o->batch, o->clip,
-        o->epochs, o->init != NULL, o->lr, o->backbone_scale, o->weight_decay, o->clip_norm, o->warmup, o->ema, o->loss,
-        o->composite, o->zoom_out, o->occluder, o->motion, (unsigned long long)o->seed, o->max_minutes);
+    int n = snprintf(text, sizeof(text),
+                     "%s %s %d %d %d %d %d %d %d %.9g %.9g %.9g %.9g %.9g %.9g %s %.9g %.9g %.9g %.9g %llu %.9g %d",
+                     o->arch, o->freeze ? o->freeze : "-", (int)o->target, (int)o->stage, r->shape.size, o->batch,
+                     o->clip, o->epochs, o->init != NULL, o->lr, o->backbone_scale, o->weight_decay, o->clip_norm,
+                     o->warmup, o->ema, o->loss, o->composite, o->zoom_out, o->occluder, o->motion,
+                     (unsigned long long)o->seed, o->max_minutes, o->min_epoch_steps);
     uint64_t h = dataset_fingerprint(&r->data);
     for (int i = 0; i < n && i < (int)sizeof(text); i++)
         h = (h ^ (unsigned char)text[i]) * UINT64_C(0x100000001B3);
@@ -367,7 +369,10 @@ static int save(struct run *r, struct err *e)
 {
     r->state.at.elapsed_ms = elapsed_ms(r);
     r->saved_ms = clock_mono_ms();
-    return train_state_save(&r->state, r->checkpoint, e);
+    int rc = train_state_save(&r->state, r->checkpoint, e);
+    if (!rc && r->hooks && r->hooks->saved)
+        r->hooks->saved(r->hooks->arg);
+    return rc;
 }
 
 static void report(struct run *r)
@@ -479,7 +484,8 @@ static int close_epoch(struct run *r, struct err *e)
 static int run_epochs(struct run *r, struct err *e)
 {
     const struct train_position *at = &r->state.at;
-    while (at->epoch < r->o->epochs && !time_is_up(r) && !steps_are_up(r)) {
+    /* A run whose time was up before its first epoch was closed still leaves a model. */
+    while (at->epoch < r->o->epochs && (!at->best_epoch || (!time_is_up(r) && !steps_are_up(r)))) {
         int rc = train_epoch(r, e);
         if (rc || r->o->dump)
             return rc;

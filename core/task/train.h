@@ -39,6 +39,7 @@ struct train_opts {
     int batch;       /* pictures (stills) or clips in a step */
     int clip;        /* frames of a clip */
     int epochs;
+    int min_epoch_steps;       /* an epoch of a small data set goes over it several times; 0: once */
     int64_t max_steps;         /* 0: no limit; stops early without changing the schedule */
     double max_minutes;        /* 0: no limit; else the schedule ends when the time is up */
     double lr, backbone_scale; /* the backbone learns with lr * backbone_scale */
@@ -71,6 +72,7 @@ struct train_hooks { /* any may be NULL */
     void *arg;
     void (*progress)(void *arg, const struct train_progress *p);
     void (*log)(void *arg, const char *json_line); /* one per epoch, as in log.jsonl, without the newline */
+    void (*saved)(void *arg);                      /* a new checkpoint is on disk, and the best model so far, if any */
     bool (*cancel)(void *arg);
 };
 

@@ -71,7 +71,8 @@ int sampler_new(struct dataset *d, const struct sampler_opts *o, struct sampler 
         return rc;
     }
     uint64_t batch = (uint64_t)o->shape.samples, whole = s->n_train / batch * batch;
-    s->epoch_samples = whole ? whole : batch;
+    uint64_t least = (o->min_epoch + batch - 1) / batch * batch;
+    s->epoch_samples = whole > least ? whole : least ? least : batch;
     *out = s;
     return 0;
 }
