@@ -21,6 +21,8 @@ struct api_host {
     int (*probe)(void *arg, const char *path, bool count, struct clip_info *info, struct err *e);
     /* The n-th picture as JPEG, appended. ERR_NOTFOUND past the end. */
     int (*still)(void *arg, const char *path, int64_t n, struct buf *jpeg, struct err *e);
+    /* model_import in a process of its own. ERR_CORRUPT with the reason when the file is no good. */
+    int (*weights)(void *arg, const char *path, const char *arch, const char *out, struct err *e);
     /* Process-wide gauges for /metrics, appended as text. */
     void (*metrics)(void *arg, struct buf *out);
 };

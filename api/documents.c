@@ -68,15 +68,15 @@ static void add_place(struct store *s, const struct job *j, json_t *doc)
 json_t *job_json(struct store *s, const struct job *j)
 {
     json_t *params = json_loads(j->params ? j->params : "{}", 0, NULL);
-    json_t *doc =
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:{s:I, s:o, s:s}, s:s?, s:s?, s:o, s:o, s:o, s:o}", "id",
-                  j->id, "kind", j->kind, "state", j->state, "created_at", time_json(j->created_ms), "started_at",
-                  time_json(j->started_ms), "finished_at", time_json(j->finished_ms), "attempt", (json_int_t)j->attempt,
-                  "max_attempts", (json_int_t)j->max_attempts, "progress", "done", (json_int_t)j->progress_done,
-                  "total", j->progress_total > 0 ? json_integer(j->progress_total) : json_null(), "unit",
-                  j->progress_unit ? j->progress_unit : "", "model", j->model, "clip_id", j->clip_id, "params",
-                  params ? params : json_object(), "error", error_json(j), "outputs", outputs_json(j), "expires_at",
-                  time_json(j->expires_ms));
+    json_t *doc = json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:{s:I, s:o, s:s}, s:s?, s:s?, s:s?, s:s?, s:o, s:o, s:o, s:o}", "id",
+        j->id, "kind", j->kind, "state", j->state, "created_at", time_json(j->created_ms), "started_at",
+        time_json(j->started_ms), "finished_at", time_json(j->finished_ms), "attempt", (json_int_t)j->attempt,
+        "max_attempts", (json_int_t)j->max_attempts, "progress", "done", (json_int_t)j->progress_done, "total",
+        j->progress_total > 0 ? json_integer(j->progress_total) : json_null(), "unit",
+        j->progress_unit ? j->progress_unit : "", "model", j->model, "model_version", j->model_version, "model_sha256",
+        j->model_sha256, "clip_id", j->clip_id, "params", params ? params : json_object(), "error", error_json(j),
+        "outputs", outputs_json(j), "expires_at", time_json(j->expires_ms));
     if (doc)
         add_place(s, j, doc);
     return doc;

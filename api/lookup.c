@@ -7,7 +7,7 @@
 #include "api/context.h"
 #include "api/problem.h"
 #include "core/base/clock.h"
-#include "core/net/model.h"
+#include "core/task/models.h"
 
 const char *request_tenant(const struct http_request *req)
 {
@@ -66,12 +66,10 @@ int lookup_clip(struct http_request *req, const char *id, struct clip_record *ou
 
 int lookup_model(const struct http_request *req, const char *name, struct http_response *resp, struct err *e)
 {
-    char path[FS_PATH_MAX];
-    struct err why = {0};
-    bool sane = name[0] && name[0] != '.' && strspn(name, NAME_LETTERS "@") == strlen(name) && !strstr(name, "..");
-    if (sane && model_find(name, req->api->cfg.models_dir, path, &why) == 0 && strcmp(path, name) != 0)
-        return 0;
-    return problem_set(resp, e, 422, "no_such_model", "there is no model '%.80s'", name);
+    struct registry_version v;
+    int rc = models_resolve(req->api->cfg.store, req->api->cfg.models_dir, name, &v, e);
+    registry_version_fini(&v);
+    return rc == ERR_NOTFOUND ? problem_set(resp, e, 422, "no_such_model", "there is no model '%.80s'", name) : rc;
 }
 
 int lookup_name(const char *name, const char *what, struct err *e)

@@ -11,7 +11,7 @@ int lookup_job(struct http_request *req, struct http_response *resp, struct job 
 int lookup_clip(struct http_request *req, const char *id, struct clip_record *out, struct err *e);
 /* A frame number: digits only, no sign, below 2^31. ERR_NOTFOUND otherwise (it is part of a path). */
 int lookup_frame(const struct http_request *req, int64_t *out, struct err *e);
-/* A model is named, never given as a path: name[@version] of letters, digits, '.', '_' and '-'. 422 when there is none. */
+/* A reference to a registered model, "name", "name@version" or "name:alias", never a path. 422 when there is none. */
 int lookup_model(const struct http_request *req, const char *name, struct http_response *resp, struct err *e);
 /* A name that a client chose for something stored: 1 to 64 letters, digits, '.', '_' or '-', not beginning with '.'. what: "a
  * baseline's". ERR_INVALID. */

@@ -230,7 +230,7 @@ static int take_text(struct upload *u, const char *data, size_t len, size_t max,
 
 static int part_begin(void *arg, const struct multipart_part *part, struct err *e)
 {
-    static const char *const files[] = {"clip", "pred", "gt", NULL};
+    static const char *const files[] = {"clip", "pred", "gt", "weights", NULL};
     struct upload *u = arg;
     for (const char *const *f = files; *f; f++)
         if (strcmp(part->name, *f) == 0)
@@ -296,18 +296,40 @@ static int start_kind(struct upload *u, const char *type, struct http_response *
                        type ? type : "");
 }
 
-static int upload_begin(struct http_request *req, struct http_response *resp, struct err *e)
+/* NULL with the error set. */
+static struct upload *new_upload(struct http_request *req, struct err *e)
 {
-    int rc = check_room(req, e);
-    if (rc < 0)
-        return rc;
-    struct upload *u = calloc(1, sizeof(*u));
-    if (!u)
-        return err_set(e, ERR_NOMEM, "no memory for the upload");
+    struct upload *u = check_room(req, e) < 0 ? NULL : calloc(1, sizeof(*u));
+    if (!u) {
+        if (!e->code)
+            err_set(e, ERR_NOMEM, "no memory for the upload");
+        return NULL;
+    }
     u->base.ops = req->route->body;
     u->req = req;
     req->body = &u->base;
-    return start_kind(u, http_header(req, "Content-Type"), resp, e);
+    return u;
+}
+
+static int upload_begin(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    struct upload *u = new_upload(req, e);
+    return u ? start_kind(u, http_header(req, "Content-Type"), resp, e) : e->code;
+}
+
+static int weights_begin(struct http_request *req, struct http_response *resp, struct err *e)
+{
+    const char *type = http_header(req, "Content-Type");
+    struct upload *u = new_upload(req, e);
+    if (!u)
+        return e->code;
+    if (content_type_is(type, "multipart/form-data"))
+        return start_kind(u, type, resp, e);
+    if (!content_type_is(type, "application/octet-stream"))
+        return problem_set(resp, e, 415, "unsupported_media_type",
+                           "send multipart/form-data with a field 'weights', or application/octet-stream");
+    u->kind = UPLOAD_RAW;
+    return open_file(u, "weights", NULL, e);
 }
 
 static int upload_data(struct http_request *req, struct http_response *resp, const char *data, size_t len,
@@ -363,3 +385,6 @@ const struct body_ops body_clip = {
 /* As body_clip, refused before its first byte when no job would be taken. */
 const struct body_ops body_job = {
     .name = "job", .begin = job_begin, .data = upload_data, .finish = upload_finish, .free = upload_free};
+/* A weights file. */
+const struct body_ops body_weights = {
+    .name = "weights", .begin = weights_begin, .data = upload_data, .finish = upload_finish, .free = upload_free};

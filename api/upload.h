@@ -9,7 +9,7 @@
 #include "api/body.h"
 #include "core/base/fs.h"
 
-#define UPLOAD_FILES_MAX 3
+#define UPLOAD_FILES_MAX 5 /* as many as there are fields that may bring one */
 #define UPLOAD_FIELDS_MAX 32
 #define UPLOAD_FIELD_BYTES 8192
 #define UPLOAD_JSON_BYTES 65536

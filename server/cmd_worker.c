@@ -14,6 +14,7 @@ int cmd_worker(int argc, char **argv)
         {"db", 0, OPT_STR, &o.db, "URL", "sqlite:PATH or postgresql://..."},
         {"blobs", 0, OPT_STR, &o.blobs, "DIR", "a directory or s3://BUCKET/PREFIX"},
         {"models", 0, OPT_STR, &o.models, "DIR", "where the models are"},
+        {"cache", 0, OPT_STR, &o.cache, "DIR", "copies of registered models; default /var/tmp/salient-UID"},
         {"device", 0, OPT_STR, &o.device, "NAME", "cpu, cuda, cuda:N or auto"},
         {"threads", 0, OPT_INT, &o.threads, "N", "threads for computing; 0: all cores"},
         {"lease", 0, OPT_INT, &o.lease_s, "S", "seconds of silence after which others take the job over"},

@@ -17,13 +17,17 @@
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/store/access.h"
+#include "core/task/models.h"
+#include "core/task/retrain.h"
 #include "server/decoder.h"
 #include "server/httpd.h"
+#include "server/importer.h"
 #include "server/listen.h"
 #include "server/supervisor.h"
 
 #define REFRESH_MS 250
 #define REAP_MS 1000
+#define TRAIN_MS 3000
 #define SWEEP_MS 60000
 #define DEEP_SWEEP_MS 3600000
 #define ORPHAN_GRACE_MS 3600000
@@ -34,8 +38,8 @@
 
 struct service {
     const struct service_opts *opts;
-    char db[FS_PATH_MAX + 8], blobs_url[FS_PATH_MAX], threads[24], lease[24], max_frames[24], max_pixels[24],
-        min_free[24];
+    char db[FS_PATH_MAX + 8], blobs_url[FS_PATH_MAX], cache[FS_PATH_MAX], threads[24], lease[24], max_frames[24],
+        max_pixels[24], min_free[24];
     struct store *store;
     struct blobs *blobs;
     struct decoder decoder;
@@ -79,6 +83,12 @@ static int host_still(void *arg, const char *path, int64_t n, struct buf *jpeg, 
     return decoder_still(&((struct service *)arg)->decoder, path, n, jpeg, e);
 }
 
+static int host_weights(void *arg, const char *path, const char *arch, const char *out, struct err *e)
+{
+    (void)arg;
+    return importer_run(path, arch, out, e);
+}
+
 static void host_metrics(void *arg, struct buf *out)
 {
     supervisor_metrics(((struct service *)arg)->supervisor, out);
@@ -97,6 +107,21 @@ static void reap(struct service *s)
                  LOG_INT("failed", reaped.failed));
     if (reaped.requeued || reaped.failed)
         atomic_store(&s->sweep_soon, true);
+}
+
+/* Once after the start; where storage is tight the built-in models stay what they are, files of this installation. */
+static void keep_models(struct service *s)
+{
+    struct err e = {0};
+    if (models_keep(s->store, s->blobs, s->opts->models, &e) < 0)
+        log_warn(LOG_MSG("built-in models are not copied to the blobs"), LOG_STR("error", e.msg));
+}
+
+static void train_by_itself(struct service *s)
+{
+    struct err e = {0};
+    if (retrain_auto(s->store, s->opts->model, NULL, &e) < 0)
+        log_warn(LOG_MSG("cannot look for projects to train"), LOG_STR("error", e.msg));
 }
 
 static void sweep(struct service *s, bool deep)
@@ -126,7 +151,8 @@ static bool rest(struct service *s)
 static void *keep(void *arg)
 {
     struct service *s = arg;
-    int64_t reaped = 0, swept = 0, deep = clock_mono_ms();
+    int64_t reaped = 0, swept = 0, deep = clock_mono_ms(), trained = 0;
+    bool kept = false;
     while (!rest(s)) {
         int64_t now = clock_mono_ms();
         api_refresh(s->api);
@@ -140,6 +166,13 @@ static void *keep(void *arg)
             swept = now;
             deep = all ? now : deep;
         }
+        if (now - trained >= TRAIN_MS) {
+            train_by_itself(s);
+            trained = now;
+        }
+        if (!kept)
+            keep_models(s);
+        kept = true;
     }
     return NULL;
 }
@@ -181,6 +214,9 @@ static int resolve_data(struct service *s, struct err *e)
         return err_wrap(e, "data directory");
     if (!realpath(o->data, data))
         return err_errno(e, "data directory %s", o->data);
+    rc = fs_join(s->cache, data, "cache", e);
+    if (rc < 0)
+        return rc;
     if (o->db)
         snprintf(s->db, sizeof(s->db), "%s", o->db);
     else
@@ -199,7 +235,7 @@ static int open_store(struct service *s, struct err *e)
         rc = store_open(s->db, &so, &s->store, e);
     if (rc == 0)
         rc = blobs_open(s->blobs_url, &bo, &s->blobs, e);
-    return rc;
+    return rc == 0 ? models_register(s->store, o->models, e) : rc;
 }
 
 /* The supervisor saw a worker die: nobody needs to wait for its lease to run out. */
@@ -235,17 +271,12 @@ static int start_processes(struct service *s, struct err *e)
         .role = "decoder", .args = {"decoder"}, .fd3 = s->decoder.child_fd, .nice = DECODER_NICE};
     struct child_spec worker = {
         .role = "worker",
-        .args = {"worker",      "--db",
-                 s->db,         "--blobs",
-                 s->blobs_url,  "--device",
-                 o->device,     "--threads",
-                 s->threads,    "--lease",
-                 s->lease,      "--max-frames",
-                 s->max_frames, "--max-pixels",
-                 s->max_pixels, "--min-free",
-                 s->min_free,   "--log-level",
-                 o->log_level,  "--id",
-                 "{id}",        o->models ? "--models" : NULL,
+        .args = {"worker",      "--db",         s->db,         "--blobs",
+                 s->blobs_url,  "--cache",      s->cache,      "--device",
+                 o->device,     "--threads",    s->threads,    "--lease",
+                 s->lease,      "--max-frames", s->max_frames, "--max-pixels",
+                 s->max_pixels, "--min-free",   s->min_free,   "--log-level",
+                 o->log_level,  "--id",         "{id}",        o->models ? "--models" : NULL,
                  o->models},
         .fd3 = -1,
         .nice = WORKER_NICE,
@@ -270,7 +301,8 @@ static int start_http(struct service *s, struct err *e)
 {
     const struct service_opts *o = s->opts;
     struct api_config cfg = {
-        .host = {s, host_workers_alive, host_draining, host_connections, host_probe, host_still, host_metrics},
+        .host = {s, host_workers_alive, host_draining, host_connections, host_probe, host_still, host_weights,
+                 host_metrics},
         .store = s->store,
         .blobs = s->blobs,
         .models_dir = o->models,

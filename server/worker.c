@@ -32,8 +32,8 @@ struct worker {
     int64_t started_ms;
     /* the model of the last job */
     struct model *model;
-    char model_path[FS_PATH_MAX];
-    struct detector *detector; /* of that model */
+    char cache_dir[FS_PATH_MAX], models_dir[FS_PATH_MAX + 8]; /* copies of registered models are below the cache */
+    struct detector *detector;                                /* of that model */
     int detector_px;
     /* the beating thread */
     pthread_t beat;
@@ -122,25 +122,44 @@ static void drop_detector(struct worker *w)
     w->detector = NULL;
 }
 
+/* The job's own model is pinned, any other is what it is now. */
+static int find_version(struct run *r, const char *name, struct registry_version *v, struct err *e)
+{
+    bool own = r->job->model && strcmp(name, r->job->model) == 0;
+    int rc = own ? registry_pin(r->store, &r->lease, name, v, e) : ERR_NOTFOUND;
+    if (!own || rc == ERR_NOTFOUND)
+        rc = models_resolve(r->store, r->models.models_dir, name, v, e);
+    if (own && rc == 0) {
+        registry_version_fini(v);
+        rc = registry_pin(r->store, &r->lease, name, v, e);
+    }
+    return rc;
+}
+
+int run_pin(struct run *r, struct registry_version *out, struct err *e)
+{
+    return find_version(r, r->job->model, out, e);
+}
+
 int run_model(struct run *r, const char *name, struct model **out, struct err *e)
 {
     struct worker *w = r->worker;
-    char path[FS_PATH_MAX];
-    int rc = model_find(name, r->models_dir, path, e);
+    struct registry_version v;
+    int rc = find_version(r, name, &v, e);
     if (rc < 0)
         return rc;
-    if (!w->model || strcmp(path, w->model_path) != 0) {
+    if (!w->model || strcmp(v.sha256, model_info(w->model)->sha256) != 0) {
         drop_detector(w);
         model_close(w->model);
         w->model = NULL;
-        rc = model_open(path, r->device, &w->model, e);
-        if (rc < 0)
-            return rc;
-        snprintf(w->model_path, sizeof(w->model_path), "%s", path);
-        log_info(LOG_MSG("model loaded"), LOG_STR("model", name), LOG_STR("path", path));
+        rc = models_open(&r->models, &v, r->device, &w->model, e);
+        if (rc == 0)
+            log_info(LOG_MSG("model loaded"), LOG_STR("model", v.model_id), LOG_STR("version", v.version),
+                     LOG_STR("sha256", v.sha256));
     }
+    registry_version_fini(&v);
     *out = w->model;
-    return 0;
+    return rc;
 }
 
 static int no_receiver(void *arg, int64_t ordinal, const uint8_t *map, int width_px, int height_px, struct err *e)
@@ -250,7 +269,8 @@ static void run_job(struct worker *w, const struct job *job)
                     .blobs = w->blobs,
                     .job = job,
                     .lease = job_lease_of(job),
-                    .models_dir = w->opts->models,
+                    .models = {w->blobs, w->opts->models, w->models_dir},
+                    .scratch_dir = w->cache_dir,
                     .limits = {.max_frames = w->opts->max_frames, .max_pixels = w->opts->max_pixels},
                     .device = w->device,
                     .worker = w};
@@ -344,6 +364,11 @@ static int open_worker(struct worker *w, struct err *e)
         snprintf(w->id, sizeof(w->id), "%s", o->id);
     else
         id_new(w->id);
+    if (o->cache)
+        snprintf(w->cache_dir, sizeof(w->cache_dir), "%s", o->cache);
+    else
+        snprintf(w->cache_dir, sizeof(w->cache_dir), "/var/tmp/salient-%d", (int)getuid());
+    snprintf(w->models_dir, sizeof(w->models_dir), "%s/models", w->cache_dir);
     gethostname(w->host, sizeof(w->host) - 1);
     w->started_ms = clock_wall_ms();
     int threads = o->threads > 0 ? (int)o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -355,7 +380,7 @@ static int open_worker(struct worker *w, struct err *e)
     if (rc == 0)
         rc = blobs_open(o->blobs, &bo, &w->blobs, e);
     wake_store = w->store;
-    return rc;
+    return rc == 0 ? models_register(w->store, o->models, e) : rc;
 }
 
 static void catch_signals(void)

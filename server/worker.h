@@ -8,10 +8,11 @@
 
 #include "core/media/clip.h"
 #include "core/store/store.h"
+#include "core/task/models.h"
 #include "core/tensor/tensor.h"
 
 struct worker_opts {
-    const char *db, *blobs, *models, *device, *id, *log_level;
+    const char *db, *blobs, *models, *cache, *device, *id, *log_level;
     int64_t threads, lease_s, max_frames, max_pixels, min_free_bytes;
 };
 
@@ -29,7 +30,8 @@ struct run {
     struct blobs *blobs;
     const struct job *job;
     struct job_lease lease;
-    const char *models_dir;
+    struct models_cache models; /* of this machine */
+    const char *scratch_dir;    /* for folders of its own; made by who needs it */
     struct clip_limits limits;
     struct tensor_device device;
     char prefix[96]; /* "jobs/{id}/{epoch}/": where results go */
@@ -42,7 +44,7 @@ struct run {
 /* Makes the results. On 0, *outputs is the JSON object that describes them (malloc'd). */
 typedef int run_fn(struct run *r, char **outputs, struct err *e);
 
-run_fn run_saliency, run_eval, run_propagate;
+run_fn run_saliency, run_eval, run_propagate, run_train;
 
 /* True when the attempt must stop; poll it at every frame or step. */
 bool run_stopped(void *run);
@@ -56,8 +58,11 @@ struct run_input {
 int run_blob_open(struct run *r, const char *key, struct run_input *in, struct err *e);
 int run_input_open(struct run *r, const char *clip_id, struct run_input *in, struct err *e);
 void run_input_done(struct run_input *in);
-/* The model of that name ("name" or "name@version"), kept open for the next job. Borrowed. */
+/* The model of that reference ("name", "name@version" or "name:alias"), kept open for the next job. What the job's own model
+ * means is decided at its first attempt and stays (registry_pin). Borrowed. */
 int run_model(struct run *r, const char *name, struct model **out, struct err *e);
+/* What the job's own model means, from its first attempt on. Free with registry_version_fini. */
+int run_pin(struct run *r, struct registry_version *out, struct err *e);
 /* A detector of that model and input size (0: the model's own), ready for a clip, and kept for the next job. Borrowed. */
 int run_detector(struct run *r, const char *name, int size_px, struct detector **out, struct err *e);
 

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/log.h"
+
 #define JSON_MAX_BYTES (1U << 20)
 
 struct loaded {
@@ -204,6 +206,58 @@ static int read_json(struct model *m, const char *dir, struct err *e)
 out:
     json_decref(root);
     buf_free(&text);
+    return rc;
+}
+
+/* ---- walking ----------------------------------------------------------------------------------------------------- */
+
+static int visit_version(const char *root, const char *model_dir, const char *name, const char *version,
+                         model_each_fn *fn, void *arg, struct err *e)
+{
+    char path[FS_PATH_MAX], found[FS_PATH_MAX], json[FS_PATH_MAX], ref[160];
+    struct model m = {0};
+    struct err why = {0};
+    snprintf(ref, sizeof(ref), "%.64s@%.64s", name, version);
+    if (fs_join(path, model_dir, version, NULL) || fs_join(json, path, MODEL_JSON, NULL) || !fs_exists(json) ||
+        model_find(ref, root, found, NULL) || strcmp(found, path) != 0)
+        return 0;
+    int rc = read_json(&m, path, &why);
+    if (rc)
+        log_warn(LOG_MSG("a model is left out"), LOG_STR("error", why.msg));
+    else
+        rc = fn(arg, path, &m.info, e);
+    free(m.json);
+    return rc;
+}
+
+/* `root` NULL: `dir` is one of the default folders, whose models an earlier one may hide. */
+static int visit_models(const char *root, const char *dir, model_each_fn *fn, void *arg, struct err *e)
+{
+    struct fs_list models = {0}, versions = {0};
+    int rc = fs_is_dir(dir) ? fs_list(dir, &models, e) : 0;
+    for (size_t i = 0; !rc && i < models.n; i++) {
+        char model_dir[FS_PATH_MAX];
+        if (models.names[i][0] == '.' || fs_join(model_dir, dir, models.names[i], NULL) || !fs_is_dir(model_dir))
+            continue;
+        rc = fs_list(model_dir, &versions, e);
+        for (size_t k = 0; !rc && k < versions.n; k++)
+            if (versions.names[k][0] != '.')
+                rc = visit_version(root, model_dir, models.names[i], versions.names[k], fn, arg, e);
+        fs_list_free(&versions);
+        versions = (struct fs_list){0};
+    }
+    fs_list_free(&models);
+    return rc;
+}
+
+int model_each(const char *dir, model_each_fn *fn, void *arg, struct err *e)
+{
+    char dirs[3][FS_PATH_MAX];
+    if (dir)
+        return visit_models(dir, dir, fn, arg, e);
+    int n = default_dirs(dirs), rc = 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = visit_models(NULL, dirs[i], fn, arg, e);
     return rc;
 }
 
@@ -401,27 +455,35 @@ static int free_object(const char *text, const char *what, json_t **out, struct 
     return err_set(e, ERR_INVALID, "\"%s\" of a model must be a JSON object", what);
 }
 
-static int write_json(const char *dir, const struct model_meta *meta, const char *sha256, struct err *e)
+char *model_describe(const struct model_meta *meta, const char *sha256, struct err *e)
 {
-    char path[FS_PATH_MAX];
     json_t *training = NULL, *metrics = NULL, *root = NULL;
     char *text = NULL;
-    int rc = fs_join(path, dir, MODEL_JSON, e);
-    if (rc || (rc = free_object(meta->training, "training", &training, e)) ||
-        (rc = free_object(meta->metrics, "metrics", &metrics, e)))
-        goto out;
     const struct net_arch *a = meta->arch;
+    if (free_object(meta->training, "training", &training, e) || free_object(meta->metrics, "metrics", &metrics, e))
+        goto out;
     root = json_pack("{s:s, s:s, s:s, s:i, s:i, s:o, s:o, s:s, s:s, s:O, s:O}", "name", meta->name, "version",
                      meta->version, "arch", a->name, "input_px", meta->input_px ? meta->input_px : a->input_px,
                      "clip_length", a->clip_length, "mean", rgb_json(a->mean), "std", rgb_json(a->std), "weights",
                      MODEL_FILE, "sha256", sha256, "training", training, "metrics", metrics);
     text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    rc = text ? fs_write_atomic(path, text, strlen(text), e) : err_set(e, ERR_NOMEM, "%s", path);
+    if (!text)
+        err_set(e, ERR_NOMEM, "%s of %s", MODEL_JSON, meta->name);
 out:
-    free(text);
     json_decref(root);
     json_decref(training);
     json_decref(metrics);
+    return text;
+}
+
+static int write_json(const char *dir, const struct model_meta *meta, const char *sha256, struct err *e)
+{
+    char path[FS_PATH_MAX];
+    int rc = fs_join(path, dir, MODEL_JSON, e);
+    char *text = rc ? NULL : model_describe(meta, sha256, e);
+    if (!rc)
+        rc = text ? fs_write_atomic(path, text, strlen(text), e) : e ? e->code : ERR_NOMEM;
+    free(text);
     return rc;
 }
 
@@ -438,5 +500,69 @@ int model_save(const char *dir, const struct model_meta *meta, const struct weig
         rc = sha256_file_hex(path, sha256, e);
     if (!rc)
         rc = write_json(dir, meta, sha256, e);
+    return rc;
+}
+
+/* ---- importing --------------------------------------------------------------------------------------------------- */
+
+static int check_finite(const struct weights *w, const char *name, struct err *e)
+{
+    struct tensor *t = weights_get(w, name);
+    int64_t n = tensor_numel(t);
+    float *v = malloc((size_t)(n + 1) * sizeof(*v));
+    if (!v)
+        return err_set(e, ERR_NOMEM, "tensor %s", name);
+    struct scope *s = weights_scope(w);
+    tensor_read_f32(s, t, v, n);
+    int rc = scope_status(s, e);
+    for (int64_t i = 0; i < n && !rc; i++)
+        if (!isfinite(v[i]))
+            rc = err_set(e, ERR_INVALID, "tensor %s holds a value that is not finite", name);
+    free(v);
+    return rc;
+}
+
+static int check_import(const struct net_arch *a, const struct weights *w, struct err *e)
+{
+    struct net_params p = {0};
+    int rc = net_check(a, w, false, e);
+    if (!rc)
+        rc = net_params(a, &p, e);
+    for (size_t i = 0; i < p.n && !rc; i++)
+        rc = check_finite(w, p.v[i].name, e);
+    net_params_free(&p);
+    return rc;
+}
+
+/* Whether the file stores its values in 16 bits. */
+static bool is_half(const char *path, struct scope *s)
+{
+    struct weights *w = weights_new(s);
+    bool half = w && weights_load_safetensors(w, path, true, NULL) == 0 && weights_count(w) > 0;
+    for (size_t i = 0; half && i < weights_count(w); i++)
+        half = tensor_dtype_of(weights_at(w, i)) == TENSOR_F16;
+    weights_free(w);
+    return half;
+}
+
+int model_import(const char *path, const char *arch, const char *out, struct err *e)
+{
+    struct loaded l = {0};
+    const struct net_arch *a = NULL;
+    int rc = make(&l, (struct tensor_device){.type = TENSOR_CPU}, e);
+    if (!rc)
+        rc = weights_load(l.weights, path, e);
+    const char *says = rc ? NULL : weights_meta(l.weights, "arch");
+    if (!rc && arch && says && strcmp(arch, says) != 0)
+        rc = err_set(e, ERR_INVALID, "the file says it holds %.80s, not %.80s", says, arch);
+    if (!rc && !arch && !says)
+        rc = err_set(e, ERR_UNSUPPORTED, "the file does not say its architecture; name it");
+    if (!rc)
+        rc = net_arch_parse(arch ? arch : says, &a, e);
+    if (!rc)
+        rc = check_import(a, l.weights, e);
+    if (!rc)
+        rc = model_save_weights(a, out, l.weights, is_half(path, l.scope) ? TENSOR_F16 : TENSOR_F32, e);
+    unload(&l);
     return rc;
 }

@@ -38,6 +38,11 @@ struct model_info {
  * "name@version" below the models directory. dir NULL: $SALIENT_MODELS, else ../models and models beside the binary,
  * else /usr/local/share/salient/models. out[FS_PATH_MAX]. ERR_NOTFOUND tells where was looked. */
 int model_find(const char *name, const char *dir, char *out, struct err *e);
+/* Calls fn with the folder of every version that model_find finds by name and version, and with what its model.json
+ * says: the weights are not looked at. A folder with a broken model.json is left out with a warning. fn returns 0 to go
+ * on, anything else ends the walk and is returned. */
+typedef int model_each_fn(void *arg, const char *path, const struct model_info *info, struct err *e);
+int model_each(const char *dir, model_each_fn *fn, void *arg, struct err *e);
 /* Opens a folder or a bare file. Errors: ERR_NOTFOUND, ERR_CORRUPT (damaged or another sha256), ERR_INVALID (not the
  * tensors of its architecture), ERR_UNSUPPORTED (unknown architecture), ERR_NOMEM. */
 int model_open(const char *path, struct tensor_device dev, struct model **out, struct err *e);
@@ -67,9 +72,16 @@ struct model_meta {
     const char *training; /* JSON objects as text: data, licence, seed, steps; metrics with their protocol. NULL: {} */
     const char *metrics;
 };
+/* model.json as text (free()): meta, and "sha256" of the weights. */
+char *model_describe(const struct model_meta *meta, const char *sha256, struct err *e);
 /* Writes dir/model.safetensors (values stored as dt) and dir/model.json, in that order, each atomically. The weights
  * are checked first. */
 int model_save(const char *dir, const struct model_meta *meta, const struct weights *w, enum tensor_dtype dt,
                struct err *e);
+
+/* Brings a weights file from anywhere (.pth of either format, .safetensors) into the form of model_save_weights at
+ * `out`: half precision where it came so, else float32. arch NULL: what the file says of itself. Nothing in the file is
+ * trusted. Errors as model_open_as, and ERR_INVALID for values that are not finite. */
+int model_import(const char *path, const char *arch, const char *out, struct err *e);
 
 #endif

@@ -200,6 +200,9 @@ int registry_conclude(struct store *s, struct blobs *b, const struct job_lease *
                       const struct registry_new *n, const struct registry_verdict *v, struct registry_version *out,
                       bool *promoted, struct err *e);
 
+/* Whether a training's version became champion at its end. */
+int registry_was_promoted(struct store *s, const struct registry_version *v, bool *promoted, struct err *e);
+
 /* ---- snapshots and curves --------------------------------------------------------------------------------------- */
 
 /* Stores the manifest as snapshots/<content_sha256> and records it for the job; a job's second call gives the first's.
@@ -208,6 +211,9 @@ int snapshot_add(struct store *s, struct blobs *b, const struct job_lease *l, co
                  const struct buf *manifest, int64_t clips, int64_t labels, struct snapshot *out, struct err *e);
 /* The snapshot of a job: 1, 0. */
 int snapshot_of_job(struct store *s, const char *job_id, struct snapshot *out, struct err *e);
+
+/* Labels that people made or accepted since the project's last training was asked for. */
+int project_new_labels(struct store *s, const char *project_id, int64_t *n, struct err *e);
 
 struct curve_value {
     const char *name;

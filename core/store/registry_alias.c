@@ -299,6 +299,14 @@ static int was_promoted(struct db *db, const char *model, const char *job_id, bo
     return rc < 0 ? rc : 0;
 }
 
+int registry_was_promoted(struct store *s, const struct registry_version *v, bool *promoted, struct err *e)
+{
+    struct tx t;
+    *promoted = false;
+    int rc = tx_begin(s, false, &t, e);
+    return rc ? rc : tx_end(&t, was_promoted(t.db, v->model_id, v->job_id ? v->job_id : "", promoted, e), e);
+}
+
 int registry_conclude(struct store *s, struct blobs *b, const struct job_lease *l, const char *path,
                       const struct registry_new *n, const struct registry_verdict *v, struct registry_version *out,
                       bool *promoted, struct err *e)

@@ -68,6 +68,21 @@ int snapshot_add(struct store *s, struct blobs *b, const struct job_lease *l, co
     return rc;
 }
 
+int project_new_labels(struct store *s, const char *project_id, int64_t *n, struct err *e)
+{
+    struct tx t;
+    *n = 0;
+    int rc = tx_begin(s, false, &t, e);
+    if (rc)
+        return rc;
+    rc = db_scalar(t.db,
+                   "SELECT count(*) FROM labels WHERE project_id = ?1 AND state = 'accepted' AND updated_ms >"
+                   " coalesce((SELECT max(j.created_ms) FROM jobs j WHERE j.project_id = ?1 AND j.kind = 'train'), 0)"
+                   " AND updated_ms > coalesce((SELECT max(s.created_ms) FROM snapshots s WHERE s.project_id = ?1), 0)",
+                   DB_ARGS(db_t(project_id)), 0, n, e);
+    return tx_end(&t, rc, e);
+}
+
 /* ---- curves ----------------------------------------------------------------------------------------------------- */
 
 static int insert_point(struct db *db, const char *job_id, int64_t step, const struct curve_value *v, struct err *e)
