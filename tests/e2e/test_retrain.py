@@ -162,7 +162,7 @@ def test_cancel_and_refusals(make_service, discs):
 
 
 def test_auto_mode_starts_one(make_service, discs):
-    service = make_service("--workers", "0")
+    service = make_service("--workers", "0", ready=False)
     p = make_project(service, discs[:2], frames=(0, 5), retrain={"mode": "auto", "min_new_labels": 6, "holdout": 0.3})
     time.sleep(4)
 
