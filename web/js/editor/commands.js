@@ -84,7 +84,8 @@ export function commandButton(id, run, props = {}) {
   const { text = c.name, ...rest } = props;
   return h("button", {
     type: "button", id: `do-${id}`, "aria-label": c.name, title: `${c.name} (${shown(c)})${c.help ? `: ${c.help}` : ""}`,
-    "aria-keyshortcuts": c.keys.map((k) => (k === " " ? "Space" : k.replace("Ctrl", "Control"))).join(" "), "data-key": shown(c), onclick: run, ...rest,
+    "aria-keyshortcuts": c.keys.map((k) => (k === " " ? "Space" : k.replace("Ctrl", "Control"))).join(" "), "data-key": shown(c), ...rest,
+    onclick: (e) => { if (e.detail) e.currentTarget.blur(); run(); }, /* after the mouse, the space bar is the editor's again */
   }, text);
 }
 

@@ -7,7 +7,7 @@ import { TOOLS } from "./tools.js";
 const group = (name, ...children) => h("section", { class: "group", "aria-label": name }, h("h2", {}, name), ...children);
 
 export function slider(id, name, props) {
-  const input = h("input", { type: "range", id, ...props });
+  const input = h("input", { type: "range", id, onpointerup: () => input.blur(), ...props });
   return { input, element: h("div", { class: "slider" }, h("label", { for: id }, name), input) };
 }
 

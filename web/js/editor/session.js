@@ -144,6 +144,12 @@ export class Session {
     }
   }
 
+  /* The newest mask of frame n that the service has not taken; null: its keyframe was removed here. */
+  async mine(n) {
+    const png = this.autosave.pending(n);
+    return png ? (await decodeMask(png)).labels : null;
+  }
+
   /* The user's answer to a conflict; the other side stays one undo step away. */
   resolve(conflict, keepMine) {
     const { frame, mine, theirs } = conflict, kept = (keepMine ? mine : theirs) || this.empty, other = (keepMine ? theirs : mine) || this.empty;

@@ -453,6 +453,7 @@ class Editor {
     const [c] = this.conflicts;
     if (!c || document.querySelector("dialog.conflict")) return;
     this.at.resolve.hidden = false;
+    c.mine = await this.session.mine(c.frame); /* painted on since */
     const keepMine = await askConflict(this.session, c);
     if (keepMine === null) return;
     this.conflicts.shift();
