@@ -51,7 +51,7 @@ export class Autosave {
   /* png: ArrayBuffer, or null to remove the keyframe. */
   save(n, png) {
     this.unsaved.keep(n, png, this.etags.get(n) ?? null);
-    if (this.conflicts.has(n)) { this.conflicts.set(n, png); return; }
+    if (this.conflicts.has(n)) { this.conflicts.set(n, png); this.settled(); return; }
     this.waiting.set(n, png);
     this.flush();
   }
