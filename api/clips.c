@@ -74,8 +74,7 @@ int route_delete_clip(struct http_request *req, struct http_response *resp, stru
     return rc;
 }
 
-/* The clip's file for the decoder: the blob itself, or a private copy that must be unlinked (*copy). */
-static int clip_file(struct api *api, const struct clip_record *clip, char path[FS_PATH_MAX], bool *copy, struct err *e)
+int clip_file(struct api *api, const struct clip_record *clip, char path[FS_PATH_MAX], bool *copy, struct err *e)
 {
     char key[CLIP_KEY_SIZE];
     clip_key(clip, key);

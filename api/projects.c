@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/annotation.h"
 #include "api/context.h"
@@ -260,6 +261,28 @@ int route_get_project_audit(struct http_request *req, struct http_response *resp
 
 /* ---- clips of a project ---------------------------------------------------------------------------------------------- */
 
+/* A clip that came with a job was not counted: its number of frames is what its container claims. Masks need the true one. */
+static int count_frames(struct http_request *req, struct clip_record *clip, struct http_response *resp, struct err *e)
+{
+    const struct api_host *host = &req->api->cfg.host;
+    char path[FS_PATH_MAX] = "";
+    bool copy = false;
+    struct clip_info info = {0};
+    if (clip->expires_ms == 0)
+        return 0;
+    int rc = clip_file(req->api, clip, path, &copy, e);
+    if (rc == 0)
+        rc = host->probe(host->arg, path, true, &info, e);
+    if (copy)
+        unlink(path);
+    if (rc == ERR_TIMEOUT)
+        return problem_set(resp, e, 422, "decode_timeout", "the clip takes too long to decode");
+    if (rc || info.frames == clip->frames)
+        return rc;
+    clip->frames = info.frames;
+    return clip_set_frames(req->api->cfg.store, clip->id, info.frames, e);
+}
+
 int route_add_project_clip(struct http_request *req, struct http_response *resp, struct err *e)
 {
     static const char *const names[] = {"clip_id", NULL};
@@ -273,6 +296,8 @@ int route_add_project_clip(struct http_request *req, struct http_response *resp,
         rc = lookup_project(req, &p, e);
     if (rc == 0)
         rc = submit_clip(req, true, 0, &clip, NULL, resp, e);
+    if (rc == 0)
+        rc = count_frames(req, &clip, resp, e);
     if (rc == 0)
         rc = project_clip_add(s, p.id, clip.id, &a, &existed, e);
     if (rc == 0) {

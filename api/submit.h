@@ -24,6 +24,8 @@ struct submitted_clip {
 };
 int submit_job_clip(struct http_request *req, struct submitted_clip *out, struct http_response *resp, struct err *e);
 void submitted_clip_fini(struct submitted_clip *c);
+/* The clip's file for the decoder: the blob itself, or a private copy that must be unlinked (*copy). */
+int clip_file(struct api *api, const struct clip_record *clip, char path[FS_PATH_MAX], bool *copy, struct err *e);
 /* Creates the job with the request's Idempotency-Key; `subject` is what must be the same when the key comes again. The queue
  * being full is 429. */
 int submit_job(struct http_request *req, struct job_new *n, const char *subject, struct job *out,

@@ -171,6 +171,20 @@ def test_cvat(full):
     assert sum(n.startswith("images/walk/") for n in names) == FRAMES
 
 
+def test_pictures_of_every_kind_of_clip(service, clips):
+    """Video and PNG are decoded, in order; names are the frames' own where they are numbers."""
+    project = service.post("/v1/projects", json={"name": "walk"}).json()["id"]
+    for path in (clips["short"], clips["frames.zip"], clips["picture.png"]):
+        with open(path, "rb") as f:
+            assert service.post(f"/v1/projects/{project}/clips", files={"clip": f}).status_code == 201
+    names = export_of(service, project, "youtube-vos")
+    count = {d: sorted(n.rsplit("/")[-1] for n in names if n.startswith(f"JPEGImages/{d}/")) for d in ("short", "frames", "picture")}
+    assert count == {"short": [f"{i:05d}.jpg" for i in range(12)], "frames": [f"{i:05d}.jpg" for i in range(5)], "picture": ["00000.jpg"]}
+    bright = [np.array(Image.open(io.BytesIO(names[f"JPEGImages/short/{i:05d}.jpg"])))[:, :, 0].argmax(axis=1).mean() for i in range(12)]
+    assert all(b > a for a, b in zip(bright[2:], bright[3:])), "the disc moves to the right"
+    assert Image.open(io.BytesIO(names["JPEGImages/frames/00002.jpg"])).size == (80, 48)
+
+
 def test_parameters(service, full):
     url = f"/v1/projects/{full.id}/export"
     for bad in ("", "?format=voc", "?format=coco&states=rejected", "?format=coco&frames=some", "?format=coco&x=1"):

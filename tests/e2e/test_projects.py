@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Service, assert_problem, wait_for
+from conftest import Service, assert_problem, make_video, wait_for
 from test_access import add_key, bearer, key_id
 
 W, H, FRAMES = 64, 48, 20
@@ -154,6 +154,21 @@ def test_clips_of_a_project(service, project, clip_path, tmp_path):
     assert service.request("DELETE", r.headers["Location"]).status_code == 204
     assert_problem(service.get(r.headers["Location"]), 404)
     assert service.request("DELETE", f"/v1/clips/{r.json()['id']}").status_code == 204
+
+
+def test_frames_are_counted_when_a_clip_of_a_job_is_added(service, tmp_path):
+    """What a container claims may be wrong; ordinals of masks need the true number."""
+    path = make_video(tmp_path / "a.mp4", 12)
+    job = service.submit(path)
+    claimed = service.get(f"/v1/clips/{job['clip_id']}").json()["frames"]
+    project = service.post("/v1/projects", json={"name": "x"}).json()["id"]
+    db = sqlite3.connect(service.data / "salient.db", timeout=10)
+    with db:
+        db.execute("UPDATE clips SET frames = 99 WHERE id = ?", (job["clip_id"],))
+    db.close()
+    r = service.post(f"/v1/projects/{project}/clips", json={"clip_id": job["clip_id"]})
+    assert r.status_code == 201 and r.json()["frames"] == 12 == claimed
+    assert service.get(f"/v1/clips/{job['clip_id']}").json()["frames"] == 12
 
 
 # ---- keyframes ----------------------------------------------------------------------------------------------------
