@@ -1,11 +1,12 @@
 # salient: one non-recursive makefile. `make help` lists the targets.
 #   knobs: V=1 (show commands)  CUDA=1 (link a CUDA libtorch, with LIBTORCH)  LIBTORCH=DIR (a libtorch tree instead of Debian's)
-#          VARIANT=release|asan|tsan  WERROR=1  BUILD=DIR
+#          VARIANT=release|asan|tsan  WERROR=1  BUILD=DIR  LAZY=0 (link libtorch directly)
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
 V ?= 0
 CUDA ?= 0
 LIBTORCH ?=
+LAZY ?= $(if $(filter release-0-x86_64,$(VARIANT)-$(CUDA)-$(shell uname -m)),1,0)
 VARIANT ?= release
 WERROR ?= 0
 BUILD ?= build
@@ -69,9 +70,27 @@ all: deps ## build build/salient
 $(BUILD)/salient: $(O)/salient
 	$(Q)ln -sf $(VARIANT)$(if $(filter 1,$(CUDA)),-cuda)/salient $@
 
-$(O)/salient: $(O)/server/main.c.o $(O)/libsalient.a
+# With LAZY the program loads libtorch only for commands that compute with it (core/tensor/lazy/lazy.c).
+TORCH_OBJ := $(patsubst %,$(O)/%.o,$(wildcard core/tensor/*_torch.cc))
+LAZY_OBJ := $(if $(filter 1,$(LAZY)),$(O)/core/tensor/lazy/lazy.c.o)
+$(O)/salient: $(O)/server/main.c.o $(LAZY_OBJ) $(O)/libsalient.a
 	@echo "  LD   $@"
-	$(Q)$(CXX) $(OPT) -o $@ $^ $(LDLIBS)
+	$(Q)$(CXX) $(OPT) -o $@ $^ $(if $(LAZY_OBJ),$(filter-out $(TORCH_LIBS),$(LDLIBS)) -ldl,$(LDLIBS))
+
+$(O)/core/tensor/lazy/names.def: $(TORCH_OBJ)
+	@mkdir -p $(@D)
+	$(Q)nm -g --defined-only $^ | awk '$$2 == "T" && $$3 !~ /^_Z/ {print "NAME(" $$3 ")"}' | sort -u >$@
+
+$(O)/core/tensor/lazy/torch.so: $(O)/core/tensor/lazy/table.c.o $(TORCH_OBJ) $(O)/core/base/err.c.o
+	@echo "  LD   $@"
+	$(Q)$(CXX) $(OPT) -shared -Wl,-z,defs -Wl,--strip-debug -o $@ $^ $(TORCH_LIBS) -lstdc++ -lpthread -lm
+
+$(O)/core/tensor/lazy/table.c.o: $(O)/core/tensor/lazy/names.def
+$(O)/core/tensor/lazy/lazy.c.o: $(O)/core/tensor/lazy/names.def $(O)/core/tensor/lazy/torch.so
+$(O)/core/tensor/lazy/%.c.o: CFLAGS += -I$(O)/core/tensor/lazy -Wa,-I$(O)/core/tensor/lazy
+# The Makefile as a prerequisite: objects from before this flag would not link.
+$(TORCH_OBJ) $(O)/core/tensor/lazy/table.c.o $(O)/core/base/err.c.o: OPT += -fPIC
+$(TORCH_OBJ) $(O)/core/base/err.c.o: Makefile
 
 $(O)/libsalient.a: $(LIB_OBJ)
 	@echo "  AR   $@"

@@ -2,7 +2,7 @@
 #ifndef SERVER_COMMANDS_H
 #define SERVER_COMMANDS_H
 
-#define COMMAND(name, computes, summary) int cmd_##name(int argc, char **argv);
+#define COMMAND(name, needs, summary) int cmd_##name(int argc, char **argv);
 #include "server/commands.def"
 #undef COMMAND
 

@@ -2,23 +2,25 @@
  * main: picks the command. Each command is `int cmd_NAME(int argc, char **argv)` in server/cmd_NAME.c and returns the
  * exit status; argv[0] is the command's own name. The list of commands is commands.def and nowhere else.
  */
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core/tensor/tensor.h"
 #include "server/commands.h"
+
+enum { NOTHING, TENSORS, NETWORKS };
 
 struct command {
     const char *name;
     int (*run)(int argc, char **argv);
-    bool computes;
+    int needs;
     const char *summary;
 };
 
 static const struct command commands[] = {
-#define COMMAND(name, computes, summary) {#name, cmd_##name, computes, summary},
+#define COMMAND(name, needs, summary) {#name, cmd_##name, needs, summary},
 #include "server/commands.def"
 #undef COMMAND
 };
@@ -49,7 +51,7 @@ static void calm_threads(int argc, char **argv, char **envp)
     static char setting[] = "GOMP_SPINCOUNT=5000";
     size_t n = 0;
     const struct command *c = argc > 1 ? find(argv[1]) : NULL;
-    if (!c || !c->computes)
+    if (!c || c->needs != NETWORKS)
         return;
     for (; envp[n]; n++)
         if (strncmp(envp[n], "GOMP_SPINCOUNT=", 15) == 0 || strncmp(envp[n], "OMP_WAIT_POLICY=", 16) == 0)
@@ -65,9 +67,19 @@ static void calm_threads(int argc, char **argv, char **envp)
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-__attribute__((section(".preinit_array"), used)) static void (*const before_libraries)(int, char **, char **) =
-    calm_threads;
+__attribute__((section(".preinit_array"), used)) static void (*const before_libraries)(int, char **,
+                                                                                       char **) = calm_threads;
 #endif
+
+static int run(const struct command *c, int argc, char **argv)
+{
+    struct err e = {0};
+    if (c->needs != NOTHING && tensor_open(&e) < 0) {
+        fprintf(stderr, "salient: %s\n", e.msg);
+        return 1;
+    }
+    return c->run(argc, argv);
+}
 
 int main(int argc, char **argv)
 {
@@ -82,7 +94,7 @@ int main(int argc, char **argv)
     const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
     const struct command *c = find(name);
     if (c)
-        return c->run(argc - 1, argv + 1);
+        return run(c, argc - 1, argv + 1);
     fprintf(stderr, "salient: no command '%s'; `salient --help` lists them\n", argv[1]);
     return 1;
 }

