@@ -45,6 +45,24 @@ static int add_hash(json_t *params, const char *name, const char *path, struct e
     return rc;
 }
 
+static int add_project(struct http_request *req, const struct eval_request *r, json_t *params,
+                       struct http_response *resp, struct err *e)
+{
+    struct project_record p = {0};
+    const char *tenant = request_tenant(req);
+    int rc = id_valid(r->project) ? project_get(req->api->cfg.store, r->project, &p, e) : ERR_NOTFOUND;
+    if (rc == 0 && tenant[0] && strcmp(p.tenant, tenant) != 0)
+        rc = ERR_NOTFOUND;
+    if (rc == ERR_NOTFOUND)
+        rc = problem_set(resp, e, 422, "no_such_project", "there is no project '%.80s'", r->project);
+    if (rc == 0) {
+        json_object_set_new(params, "project", json_string(p.id));
+        json_object_set_new(params, "size", json_integer(r->size));
+    }
+    project_record_fini(&p);
+    return rc;
+}
+
 static int add_data(struct http_request *req, const struct eval_request *r, json_t *params, struct http_response *resp,
                     struct err *e)
 {
@@ -53,7 +71,7 @@ static int add_data(struct http_request *req, const struct eval_request *r, json
         return rc == 0 ? add_hash(params, "gt_sha256", r->o.gt, e) : rc;
     }
     if (r->project)
-        return problem_set(resp, e, 422, "no_such_project", "there is no project '%.80s'", r->project);
+        return add_project(req, r, params, resp, e);
     struct evalset d;
     int rc = evalset_get(req->api->cfg.store, request_tenant(req), r->dataset, &d, e);
     if (rc == ERR_NOTFOUND)

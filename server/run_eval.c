@@ -1,6 +1,6 @@
 /*
- * Eval jobs: two zips that came with the request, or a stored model on a stored dataset. A model's maps and the masks they
- * are measured with go to a working folder, one sub-folder a sequence, which is then evaluated like any other two folders:
+ * Eval jobs: two zips that came with the request, or a stored model on a stored dataset or on a project's accepted and
+ * manual labels. A model's maps and the masks they are measured with go to a working folder, one sub-folder a sequence, which is then evaluated like any other two folders:
  *   gt/SEQUENCE/STEM.png      every mask
  *   pred/SEQUENCE/STEM.png    the map of every frame that has a mask; the detector sees the others too
  *   frames/                   the pictures of the sequence under way
@@ -15,13 +15,14 @@
 #include "core/base/buf.h"
 #include "core/net/model.h"
 #include "core/store/evalset.h"
+#include "core/store/project.h"
 #include "core/task/detect.h"
 #include "core/task/evaluate.h"
 #include "core/task/labelled.h"
 #include "server/redact.h"
 #include "server/worker.h"
 
-enum { CHOICES_MAX = 16 };
+enum { CHOICES_MAX = 17 };
 #define PIXELS_MAX ((int64_t)40 * 1000 * 1000)
 #define ZIP_BYTES_MAX ((int64_t)16 << 30)
 #define BASELINE_BYTES_MAX ((size_t)16 << 20)
@@ -33,7 +34,7 @@ struct eval_run {
     int64_t done, total;    /* frames the detector has seen, and will */
     /* The sequence under way. */
     const char *sequence;
-    const struct labelled_frame *frames;
+    const struct labelled_frame *frames; /* NULL: frames are called by their numbers */
     size_t n_frames;
 };
 
@@ -72,17 +73,33 @@ static int file_in(const char *dir, const char *stem, const char *extension, cha
 
 /* ---- maps of one sequence ---------------------------------------------------------------------------------------------- */
 
+enum { STEM_BYTES = 16 };
+
+static void number_stem(int64_t ordinal, char out[STEM_BYTES])
+{
+    snprintf(out, STEM_BYTES, "%05lld", (long long)(ordinal % 1000000000));
+}
+
 /* The map counts only where there is a mask. */
 static int take_map(void *arg, int64_t ordinal, const char *name, const void *png, size_t len, struct err *e)
 {
     struct eval_run *r = arg;
-    char dir[FS_PATH_MAX], path[FS_PATH_MAX];
+    char dir[FS_PATH_MAX], path[FS_PATH_MAX], number[STEM_BYTES];
+    const char *stem = number;
     (void)name;
-    if (ordinal < 0 || (size_t)ordinal >= r->n_frames || r->frames[ordinal].mask == LABELLED_NONE)
+    if (ordinal < 0 || (size_t)ordinal >= r->n_frames)
         return 0;
-    int rc = folder(r, "pred", r->sequence, dir, e);
+    number_stem(ordinal, number);
+    if (r->frames)
+        stem = r->frames[ordinal].stem;
+    int rc = folder(r, "gt", r->sequence, dir, e);
     if (rc == 0)
-        rc = file_in(dir, r->frames[ordinal].stem, ".png", path, e);
+        rc = file_in(dir, stem, ".png", path, e);
+    if (rc < 0 || !fs_exists(path))
+        return rc;
+    rc = folder(r, "pred", r->sequence, dir, e);
+    if (rc == 0)
+        rc = file_in(dir, stem, ".png", path, e);
     return rc == 0 ? fs_write(path, png, len, e) : rc;
 }
 
@@ -109,7 +126,7 @@ static int detect_sequence(struct eval_run *r, const char *input, struct err *e)
     int rc = run_detector(r->run, r->run->job->model, size_px, &o.detector, e);
     if (rc == 0)
         rc = detect_run(&o, &res, e);
-    if (rc == 0 && res.frames != (int64_t)r->n_frames)
+    if (rc == 0 && r->frames && res.frames != (int64_t)r->n_frames)
         rc = err_set(e, ERR_CORRUPT, "%lld of %zu pictures can be read", (long long)res.frames, r->n_frames);
     r->done += res.frames;
     return rc;
@@ -204,6 +221,88 @@ static int prepare_dataset(struct eval_run *r, const char *name, struct err *e)
     return rc;
 }
 
+/* ---- a project --------------------------------------------------------------------------------------------------------- */
+
+/* A clip's sequence in reports: its file's name when that is plain, and enough of its id to be the only one. */
+static void name_clip(const struct clip_record *c, char *out, size_t size)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    const char *stem = c->name ? c->name : "";
+    size_t n = strcspn(stem, "."), id = strlen(c->id);
+    if (n == 0 || n > 60 || strspn(stem, plain) < n)
+        snprintf(out, size, "%s", c->id);
+    else
+        snprintf(out, size, "%.*s-%s", (int)n, stem, c->id + (id > 8 ? id - 8 : 0));
+}
+
+static int write_labels(struct eval_run *r, const struct label_list *labels, const char *clip_id, int64_t *n,
+                        struct err *e)
+{
+    char dir[FS_PATH_MAX], path[FS_PATH_MAX], key[MASK_KEY_SIZE], stem[STEM_BYTES];
+    int rc = 0;
+    *n = 0;
+    for (size_t i = 0; rc == 0 && i < labels->n; i++) {
+        const struct label_record *l = &labels->items[i];
+        if (strcmp(l->clip_id, clip_id) != 0 || !l->sha256)
+            continue;
+        mask_key(l->sha256, key);
+        number_stem(l->frame, stem);
+        rc = folder(r, "gt", r->sequence, dir, e);
+        if (rc == 0)
+            rc = file_in(dir, stem, ".png", path, e);
+        if (rc == 0)
+            rc = blob_get_file(r->run->blobs, key, path, e);
+        ++*n;
+    }
+    return rc;
+}
+
+static int detect_clip(struct eval_run *r, const struct label_list *labels, const struct clip_record *c, struct err *e)
+{
+    char name[128];
+    struct run_input in = {0};
+    int64_t n = 0;
+    name_clip(c, name, sizeof(name));
+    r->sequence = name;
+    r->frames = NULL;
+    r->n_frames = SIZE_MAX;
+    int rc = write_labels(r, labels, c->id, &n, e);
+    if (rc == 0 && n > 0) {
+        r->total += c->frames;
+        rc = run_input_open(r->run, c->id, &in, e);
+        if (rc == 0)
+            rc = detect_sequence(r, in.path, e);
+        redact_path(e, in.path, "the clip");
+        run_input_done(&in);
+    }
+    r->sequence = NULL;
+    return rc < 0 ? err_wrap(e, "clip %s", name) : 0;
+}
+
+static int prepare_project(struct eval_run *r, const char *id, struct err *e)
+{
+    static const struct label_filter wanted = {
+        .sources = 1u << LABEL_MANUAL | 1u << LABEL_PSEUDO, .states = 1u << LABEL_STATE_ACCEPTED, .masks_only = true};
+    struct label_list labels = {0};
+    struct clip_list clips = {0};
+    char *cursor = NULL;
+    int rc = label_list(r->run->store, id, &wanted, &labels, e);
+    if (rc == 0 && labels.n == 0)
+        rc = err_set(e, ERR_INVALID, "the project has no accepted or manual labels");
+    do {
+        if (rc == 0)
+            rc = project_clip_list(r->run->store, id, cursor, 100, &clips, e);
+        for (size_t i = 0; rc == 0 && i < clips.n; i++)
+            rc = detect_clip(r, &labels, &clips.items[i], e);
+        free(cursor);
+        cursor = clips.next_cursor ? strdup(clips.next_cursor) : NULL;
+        clip_list_fini(&clips);
+    } while (rc == 0 && cursor);
+    free(cursor);
+    label_list_fini(&labels);
+    return rc;
+}
+
 /* ---- the evaluation ---------------------------------------------------------------------------------------------------- */
 
 static int keep_going(void *arg, int64_t done, int64_t total)
@@ -229,6 +328,9 @@ static void read_options(const struct eval_run *r, struct evaluate_opts *o, stru
     for (size_t i = 0; i < CHOICES_MAX && evaluate_choices[i].name; i++)
         if ((value = json_string_value(json_object_get(given, evaluate_choices[i].name))))
             choices[o->n_choices++] = (struct evaluate_choice){evaluate_choices[i].name, value};
+    if (param(r, "project") &&
+        !json_object_get(given, "gt_threshold")) /* masks of projects hold labels: 1 is an object */
+        choices[o->n_choices++] = (struct evaluate_choice){"gt_threshold", "0"};
     o->max_pixels = PIXELS_MAX;
     o->max_zip_bytes = ZIP_BYTES_MAX;
     o->progress = keep_going;
@@ -329,11 +431,13 @@ static int run_zips(struct eval_run *r, char **outputs, struct err *e)
 static int run_model_on(struct eval_run *r, char **outputs, struct err *e)
 {
     char pred[FS_PATH_MAX], gt[FS_PATH_MAX], data[200];
-    const char *dataset = param(r, "dataset");
-    snprintf(data, sizeof(data), "dataset %.150s", dataset);
+    const char *dataset = param(r, "dataset"), *project = param(r, "project");
+    if (!dataset == !project)
+        return err_set(e, ERR_INVALID, "the job names no dataset or project");
+    snprintf(data, sizeof(data), dataset ? "dataset %.150s" : "project %.150s", dataset ? dataset : project);
     int rc = make_work(r, e);
     if (rc == 0)
-        rc = prepare_dataset(r, dataset, e);
+        rc = dataset ? prepare_dataset(r, dataset, e) : prepare_project(r, project, e);
     if (rc == 0)
         rc = fs_join(pred, r->work, "pred", e);
     if (rc == 0)

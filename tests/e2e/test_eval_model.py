@@ -13,6 +13,7 @@ from PIL import Image
 
 from conftest import BINARY, assert_problem
 from test_eval_api import image_zip, pairs
+from test_projects import Project, add_labels, clip_zip, mask
 
 MODEL = {"model": "rcrnet-lite", "size": 64}
 LENGTHS = {"bear": 5, "cows": 4}
@@ -51,9 +52,9 @@ def pack(files):
     return b.getvalue()
 
 
-def put(service, name, data, status=201):
+def put(service, name, data, status=(200, 201)):
     r = service.request("PUT", f"/v1/datasets/{name}", data=data, headers={"Content-Type": "application/zip"})
-    assert r.status_code == status, r.text
+    assert r.status_code in status, r.text
     return r.json()
 
 
@@ -82,6 +83,33 @@ def test_a_model_measures_as_detect_and_eval_do(service, tmp_path):
     assert got["protocol"] == want["protocol"]
 
 
+def test_a_project_measures_its_accepted_labels(service, tmp_path):
+    project = Project(service, clip_zip(tmp_path / "walk.zip"))
+    assert_problem(service.post("/eval", json={**MODEL, "project": project.id}), 422, "bad_data")  # no labels yet
+    project.put(0, mask(5), If_None_Match="*")
+    project.put(10, mask(15, label=1), If_None_Match="*")
+    add_labels(service, project, (4, 6), lambda f: 0.9)
+    r = service.request("PATCH", f"{project.base}/labels/4", json={"state": "accepted"})
+    assert r.status_code == 200, r.text
+    got = service.post("/eval", json={**MODEL, "project": project.id, "per_frame": True})
+    assert got.status_code == 200, got.text
+    got = got.json()
+    frames = ["00000", "00004", "00010"]
+    assert [f["frame"] for f in got["sequences"][0]["per_frame"]] == frames
+    assert got["sequences"][0]["name"].startswith("walk-") and got["protocol"]["gt_threshold"] == 0
+    job = service.post("/v1/saliency", json={"clip_id": project.clip["id"], "size": 64, "model": "rcrnet-lite"}).json()
+    service.finish(job["id"])
+    for side in ("pred", "gt"):
+        (tmp_path / side).mkdir()
+    for f in frames:
+        (tmp_path / "pred" / f"{f}.png").write_bytes(service.get(f"/v1/jobs/{job['id']}/maps/{int(f)}.png").content)
+        (tmp_path / "gt" / f"{f}.png").write_bytes(service.get(f"{project.base}/labels/{int(f)}.png").content)
+    want = subprocess.run([BINARY, "eval", "--pred", tmp_path / "pred", "--gt", tmp_path / "gt", "--gt-threshold", "0"],
+                          check=True, capture_output=True)
+    assert got["overall"] == json.loads(want.stdout)["overall"]
+    assert_problem(service.post("/eval", json={**MODEL, "project": "0" * 26}), 422, "no_such_project")
+
+
 def test_photos_are_seen_alone(service):
     """The same pictures as photos: no neighbours, so another order gives the same maps."""
     names = {"picture": "images/{1:03d}{0}.jpg", "mask": "masks/{1:03d}{0}.png", "lengths": {"x": 2}}
@@ -89,14 +117,14 @@ def test_photos_are_seen_alone(service):
     one = service.post("/eval", json={**MODEL, "dataset": "photos", "per_frame": True}).json()
     files = members(**names)
     renamed = {k.replace("/000", "/z"): v for k, v in files.items()}
-    put(service, "photos", pack(renamed), status=200)
+    put(service, "photos", pack(renamed))
     two = service.post("/eval", json={**MODEL, "dataset": "photos", "per_frame": True}).json()
     first, other = ({f["frame"].replace("z", "000"): f["mae"] for f in e["sequences"][0]["per_frame"]} for e in (one, two))
     assert len(first) == 2 and first == other
 
 
 def test_jobs_and_their_reports(service):
-    put(service, "toy", pack(members()), status=200)
+    put(service, "toy", pack(members()))
     ask = {**MODEL, "dataset": "toy", "min": "s_measure:1.5"}
     r = service.post("/eval", json=ask, headers={"Prefer": "respond-async"})
     assert r.status_code == 202 and r.json()["kind"] == "eval" and r.headers["Location"] == f"/v1/jobs/{r.json()['id']}"
@@ -114,23 +142,23 @@ def test_jobs_and_their_reports(service):
 
 def test_zips_as_a_job(service):
     pred, gt = pairs()
-    files = lambda: {"pred": ("p.zip", image_zip(pred)), "gt": ("g.zip", image_zip(gt))}  # noqa: E731
-    now = service.post("/eval", files=files(), params={"protocol": "davsod", "skip": "none"}).json()
+    zips = {"pred": ("p.zip", image_zip(pred)), "gt": ("g.zip", image_zip(gt))}
+    now = service.post("/eval", files=zips, params={"protocol": "davsod", "skip": "none"}).json()
     base = {"baseline": ("b.json", json.dumps(now))}
     headers = {"Prefer": "respond-async", "Idempotency-Key": "nightly-1"}
     ask = {"protocol": "davsod", "skip": "none", "max_drop": "mae:0"}
-    r = service.post("/eval", files={**files(), **base}, params=ask, headers=headers)
+    r = service.post("/eval", files={**zips, **base}, params=ask, headers=headers)
     assert r.status_code == 202, r.text
     job = service.finish(r.json()["id"])
     report = service.get(f"/v1/jobs/{job['id']}/report").json()
     assert report["overall"] == now["overall"] and report["gates"][0]["drop"] == 0
-    again = service.post("/eval", files={**files(), **base}, params=ask, headers=headers)
+    again = service.post("/eval", files={**zips, **base}, params=ask, headers=headers)
     assert again.status_code == 202 and again.json()["id"] == job["id"]
-    other = service.post("/eval", files={**files(), **base, "pred": ("p.zip", image_zip(gt))}, params=ask, headers=headers)
+    other = service.post("/eval", files={**zips, **base, "pred": ("p.zip", image_zip(gt))}, params=ask, headers=headers)
     assert_problem(other, 409, "idempotency_conflict")
     assert service.request("DELETE", f"/v1/jobs/{job['id']}").status_code == 204
     broken = image_zip(pred)[:-40]
-    r = service.post("/eval", files={**files(), "pred": ("p.zip", broken)}, headers={"Prefer": "respond-async, wait=30"})
+    r = service.post("/eval", files={**zips, "pred": ("p.zip", broken)}, headers={"Prefer": "respond-async, wait=30"})
     assert r.status_code == 202 and r.json()["state"] == "failed", r.text
     assert r.json()["error"]["code"] == "corrupt" and r.json()["error"]["message"].startswith("pred: ")
     assert_problem(service.get(f"/v1/jobs/{r.json()['id']}/report"), 422, "bad_data")
