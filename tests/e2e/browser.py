@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -47,7 +48,7 @@ def browser(chromium):
 
 
 def until(browser, condition, what, timeout=180):
-    return WebDriverWait(browser, timeout, 0.2).until(lambda _: condition(), f"timed out: {what}")
+    return WebDriverWait(browser, timeout, 0.2, [StaleElementReferenceException]).until(lambda _: condition(), f"timed out: {what}")
 
 
 def find(browser, css):
@@ -60,16 +61,18 @@ def text(browser, css):
 
 
 def button(browser, name):
-    """The visible button of that name, as a person or a screen reader knows it."""
+    """The visible button of that name, as a person or a screen reader knows it; None: not there (yet)."""
     found = browser.find_elements(By.XPATH, f"//button[@aria-label='{name}' or (not(@aria-label) and normalize-space()='{name}')]")
     shown = [b for b in found if b.is_displayed()]
-    assert len(shown) == 1, f"{len(shown)} buttons named {name}"
-    return shown[0]
+    assert len(shown) < 2, f"{len(shown)} buttons named {name}"
+    return shown[0] if shown else None
 
 
 def press(browser, name):
-    until(browser, lambda: button(browser, name).is_enabled(), f"{name} can be pressed", 60)
-    button(browser, name).click()
+    def ready():
+        found = button(browser, name)
+        return found if found and found.is_enabled() else None
+    until(browser, ready, f"{name} can be pressed", 60).click()
 
 
 def emulate(browser, width, height, dark=False, mobile=False):

@@ -16,8 +16,13 @@ export async function models(root) {
     : h("p", { class: "dim" }, "No models.")));
 }
 
-/* The figures of a version: its own, or what its training measured. */
-const figures = (v) => v?.metrics?.challenger?.metrics || v?.metrics?.overall || v?.metrics || {};
+/* The figures of a version and on what they were measured: by its training, or (of one that came from elsewhere) by its maker. */
+function figures(v) {
+  const m = v?.metrics || {};
+  if (m.challenger) return { ...m.challenger.metrics, on: "held-out labels" };
+  const [on, values] = Object.entries(m).filter(([, x]) => Number.isFinite(x?.s_measure)).at(-1) || ["", m];
+  return { ...values, on };
+}
 
 function comparison(champion, challenger) {
   const trained = challenger?.metrics?.champion ? challenger.metrics : null;
@@ -34,6 +39,7 @@ function comparison(champion, challenger) {
   return h("div", {},
     trained?.reason ? h("p", {}, trained.reason) : "",
     trained?.snapshot ? h("p", { class: "dim" }, `Trained on ${trained.snapshot.train_labels} labels, measured on ${trained.snapshot.held_out_labels} held out.`) : "",
+    trained ? "" : h("p", { class: "dim" }, "Measured apart: only figures of the same data compare. The Eval page measures both on yours."),
     known.length ? table("Champion against challenger", ["Metric", `Champion ${trained?.champion.version || champion?.version || ""}`, `Challenger ${challenger.version}`, "Difference"],
       known.map((m) => [METRICS[m], digits(before[m]), digits(after[m]), delta(m)])) : h("p", { class: "dim" }, "No figures for both."));
 }
@@ -126,13 +132,14 @@ export async function model(root, [name]) {
     const actions = (v) => h("span", { class: "row end" },
       v.job_id ? h("button", { type: "button", class: "small", "aria-label": `Curves of version ${v.version}`, onclick: showCurves(v) }, "Curves") : "",
       v === champion ? "" : h("button", { type: "button", class: "small", "aria-label": `Promote version ${v.version}`, onclick: act(() => promote(v)) }, "Promote"));
-    const rows = m.versions.map((v) => [h("span", { class: "row" }, v.version, aliasTags(m.aliases, v.version)), v.origin, digits(figures(v).s_measure), digits(figures(v).max_f), digits(figures(v).mae), formatDay(v.created_at), actions(v)]);
-    const both = [[CHAMPION, champion], [CHALLENGER, challenger]].filter(([, v], i, all) => v && (i === 0 || v !== all[0][1]));
+    const rows = m.versions.map((v) => [h("span", { class: "row" }, v.version, aliasTags(m.aliases, v.version)), v.origin, digits(figures(v).s_measure), digits(figures(v).max_f), digits(figures(v).mae), figures(v).on, formatDay(v.created_at), actions(v)]);
+    const former = byVersion.get(challenger?.metrics?.champion?.version); /* whom a challenger that is champion now has beaten */
+    const both = champion === challenger ? [["former champion", former], [CHAMPION, champion]] : [[CHAMPION, champion], [CHALLENGER, challenger]];
     const detector = !/^fgplg/.test(m.arch);
     body.replaceChildren(
       h("section", { class: "card" }, h("div", { class: "row" }, h("h2", { class: "grow" }, "Versions"), importForm(name, m.arch, () => refresh().catch((e) => toast(e.message))), rollback),
-        table("Versions", ["Version", "Origin", "S-measure", "max F", "MAE", "Made", ""], rows), curves),
-      detector && h("section", { class: "card" }, h("h2", {}, "Champion and challenger"), comparison(champion, challenger), examples(name, both, challenger?.metrics?.project)) || "",
+        table("Versions", ["Version", "Origin", "S-measure", "max F", "MAE", "Measured on", "Made", ""], rows), curves),
+      detector && h("section", { class: "card" }, h("h2", {}, "Champion and challenger"), comparison(champion, challenger), examples(name, both.filter(([, v]) => v), challenger?.metrics?.project)) || "",
       h("section", { class: "card" }, h("h2", {}, "History"), m.history.length
         ? table("History", ["Alias", "What", "From", "To", "Why", "When"], m.history.map((e) => [e.alias, e.action === "keep" ? "not moved" : e.action, e.from || "–", e.to, e.reason || "", formatDay(e.at)]), { words: true })
         : h("p", { class: "dim" }, "No alias has moved.")));

@@ -41,6 +41,7 @@ function clipCard(project, clip, changed) {
 function retrainPanel(project) {
   const curves = new Curves(), verdict = h("p", { role: "status" });
   const start = h("button", { type: "button", id: "do-retrain" }, "Retrain");
+  const minutes = h("input", { type: "number", id: "retrain-minutes", min: 0.05, max: 1440, step: "any", value: 12 });
   const line = jobLine("Training", { onEnd: ended, onEvent: (type, data) => type === "curve" && curves.add(data) });
 
   async function ended(job) {
@@ -62,7 +63,7 @@ function retrainPanel(project) {
 
   start.addEventListener("click", async () => {
     start.disabled = true;
-    try { await watch(await post(`/v1/projects/${project.id}/retrain`, {})); } catch (e) { start.disabled = false; verdict.textContent = e.message; }
+    try { await watch(await post(`/v1/projects/${project.id}/retrain`, { minutes: Number(minutes.value) })); } catch (e) { start.disabled = false; verdict.textContent = e.message; }
   });
   get("/v1/jobs?limit=100").then(({ items }) => {
     const job = items.find((j) => j.kind === "train" && j.params?.project === project.id);
@@ -70,7 +71,7 @@ function retrainPanel(project) {
   }, () => {});
   const element = h("section", { class: "card", "aria-label": "Retrain" }, h("h2", {}, "Retrain the detector"),
     h("p", { class: "dim" }, "From all keyframes and accepted labels. Some are held out: the new version becomes the champion only when it is better on those."),
-    h("div", { class: "row" }, start), line.element, verdict, curves.element);
+    h("div", { class: "row" }, start, h("label", { for: "retrain-minutes" }, "at most"), minutes, "minutes of training"), line.element, verdict, curves.element);
   return { element, stop: () => line.stop() };
 }
 
