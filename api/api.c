@@ -155,6 +155,11 @@ bool api_is_inline(const struct http_request *req, const struct http_response *r
     return resp->status != 0 || (req->route->flags & ROUTE_INLINE);
 }
 
+bool api_is_slow(const struct http_request *req)
+{
+    return req->route && (req->route->flags & ROUTE_SLOW);
+}
+
 int api_run(struct http_request *req, struct http_response *resp)
 {
     if (resp->status != 0)

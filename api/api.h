@@ -59,6 +59,8 @@ void api_data(struct http_request *req, struct http_response *resp, const char *
 int api_run(struct http_request *req, struct http_response *resp);
 /* True when api_run neither blocks nor takes long, so the caller need not move it off its event loop. */
 bool api_is_inline(const struct http_request *req, const struct http_response *resp);
+/* True when api_run may take seconds: such requests must not take every thread that answers others. */
+bool api_is_slow(const struct http_request *req);
 /* The exchange is over; completed: the client got the whole answer. */
 void api_end(struct http_request *req, struct http_response *resp, int64_t sent_bytes, bool completed);
 

@@ -16,6 +16,7 @@ struct body_ops; /* api/body.h */
 enum route_flags {
     ROUTE_INLINE = 1, /* never touches disk, database or other processes: runs on the connection's own thread */
     ROUTE_HIDDEN = 2, /* not part of the documented contract (the app's files) */
+    ROUTE_SLOW = 4,   /* decodes or evaluates what a client brought: however long that takes, others are not held up */
 };
 
 struct route {

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/opt.h"
 #include "core/base/par.h"
@@ -12,9 +11,8 @@
 #include "core/task/detect.h"
 #include "core/tensor/tensor.h"
 #include "server/commands.h"
-
-#define BAR_WIDTH 30
-#define LINE_EVERY_MS 5000
+#include "server/media_options.h"
+#include "server/meter.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -53,35 +51,10 @@ static int write_map(void *arg, int64_t ordinal, const char *name, const void *p
     return rc == 0 ? fs_write_atomic(file, png, len, e) : rc;
 }
 
-struct meter {
-    bool terminal;
-    int64_t since_ms, shown_ms;
-};
-
-static void show_progress(void *arg, int64_t done, int64_t total)
-{
-    struct meter *m = arg;
-    int64_t now = clock_mono_ms();
-    bool last = total > 0 && done >= total;
-    if (!last && now - m->shown_ms < (m->terminal ? 100 : LINE_EVERY_MS))
-        return;
-    m->shown_ms = now;
-    double rate = now > m->since_ms ? (double)done * 1000 / (double)(now - m->since_ms) : 0;
-    if (!m->terminal) {
-        fprintf(stderr, "%lld/%lld frames, %.1f frames/s\n", (long long)done, (long long)total, rate);
-        return;
-    }
-    int full = total > 0 ? (int)(BAR_WIDTH * (done < total ? done : total) / total) : 0;
-    fprintf(stderr, "\r[%-*.*s] %lld/%lld  %.1f frames/s ", BAR_WIDTH, full,
-            "==============================", (long long)done, (long long)total, rate);
-    if (last)
-        fputc('\n', stderr);
-}
-
 struct detect_args {
-    const char *output, *model, *models, *overlay, *device, *sandbox;
-    int64_t size, threads, max_pixels, max_frames, max_bytes, max_damaged;
-    double max_seconds;
+    const char *output, *model, *models, *overlay, *device;
+    int64_t size, threads;
+    struct media_opts media;
 };
 
 static int run(const char *input, const struct detect_args *a, struct err *e)
@@ -91,12 +64,13 @@ static int run(const char *input, const struct detect_args *a, struct err *e)
     struct model *model = NULL;
     struct detect_result result;
     struct directory sink = {.path = a->output};
-    struct meter meter = {.terminal = isatty(STDERR_FILENO), .since_ms = clock_mono_ms()};
+    struct clip_limits limits;
+    struct meter meter;
     int threads = a->threads > 0 ? (int)a->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    bool sandboxed = strcmp(a->sandbox, "on") == 0;
-    if (!sandboxed && strcmp(a->sandbox, "off") != 0)
-        return err_set(e, ERR_INVALID, "--sandbox is on or off, not '%s'", a->sandbox);
-    int rc = sandboxed ? clip_sandbox_start(e) : 0; /* before anything large is loaded */
+    int rc = media_limits(&a->media, &limits, e);
+    meter_start(&meter);
+    if (rc == 0 && limits.sandbox == CLIP_SANDBOXED)
+        rc = clip_sandbox_start(e); /* before anything large is loaded */
     if (rc == 0)
         rc = tensor_device_parse(a->device, &device, e);
     if (rc == 0)
@@ -109,17 +83,12 @@ static int run(const char *input, const struct detect_args *a, struct err *e)
         goto out;
     const struct detect_opts opts = {
         .input = input,
-        .limits = {.max_bytes = a->max_bytes,
-                   .max_pixels = a->max_pixels,
-                   .max_frames = a->max_frames,
-                   .max_decode_ms = (int64_t)(a->max_seconds * 1000),
-                   .max_damaged = (int)a->max_damaged,
-                   .sandbox = sandboxed ? CLIP_SANDBOXED : CLIP_UNSANDBOXED},
+        .limits = limits,
         .model = model,
         .size_px = (int)a->size,
         .sink = {.arg = &sink, .map = write_map},
         .overlay_path = a->overlay,
-        .progress = show_progress,
+        .progress = meter_show,
         .progress_arg = &meter,
         .canceled = is_interrupted,
     };
@@ -136,7 +105,7 @@ out:
 
 int cmd_detect(int argc, char **argv)
 {
-    struct detect_args a = {.model = "rcrnet-lite", .device = "auto", .sandbox = "on"};
+    struct detect_args a = {.model = "rcrnet-lite", .device = "auto", .media = MEDIA_OPTS_DEFAULT};
     const struct opt opts[] = {
         {"output", 'o', OPT_STR, &a.output, "DIR", "where the maps go: DIR/<stem or %05d>.png"},
         {"model", 'm', OPT_STR, &a.model, "NAME|PATH", "the detector (default rcrnet-lite)"},
@@ -145,13 +114,9 @@ int cmd_detect(int argc, char **argv)
         {"overlay", 0, OPT_STR, &a.overlay, "FILE", "also write an MP4 of the clip with the maps over it"},
         {"device", 0, OPT_STR, &a.device, "DEV", "cpu, cuda, cuda:N or auto (default)"},
         {"threads", 0, OPT_INT, &a.threads, "N", "threads of the network (default: all cores)"},
-        {"sandbox", 0, OPT_STR, &a.sandbox, "on|off", "decode in a confined process (default), or in this one"},
-        {"max-bytes", 0, OPT_SIZE, &a.max_bytes, "N", "largest input file"},
-        {"max-pixels", 0, OPT_SIZE, &a.max_pixels, "N", "largest picture"},
-        {"max-frames", 0, OPT_INT, &a.max_frames, "N", "most pictures in a clip"},
-        {"max-seconds", 0, OPT_FLOAT, &a.max_seconds, "S", "most time spent decoding"},
-        {"max-damaged", 0, OPT_INT, &a.max_damaged, "N",
-         "damaged pictures to pass over (-1: any number; default none)"},
+#define MEDIA_OPTION(name, type, field, meta, help) {name, 0, type, &a.media.field, meta, help},
+#include "server/media_options.def"
+#undef MEDIA_OPTION
         {0},
     };
     const struct opt_cmd cmd = {

@@ -21,6 +21,8 @@
 #include "core/task/propagate.h"
 #include "core/tensor/tensor.h"
 #include "server/commands.h"
+#include "server/media_options.h"
+#include "server/meter.h"
 
 #define LABELS_FILE "labels.json"
 #define SPANS_FILE "spans.json"
@@ -272,37 +274,12 @@ static void output_close(struct output *o)
     json_decref(o->old_spans);
 }
 
-/* ---- progress -------------------------------------------------------------------------------------------------------- */
-
-struct meter {
-    bool terminal;
-    int64_t since_ms, shown_ms;
-};
-
-static void show_progress(void *arg, int64_t done, int64_t total)
-{
-    struct meter *m = arg;
-    int64_t now = clock_mono_ms();
-    if (done < total && now - m->shown_ms < (m->terminal ? 100 : LINE_EVERY_MS))
-        return;
-    m->shown_ms = now;
-    double rate = now > m->since_ms ? (double)done * 1000 / (double)(now - m->since_ms) : 0;
-    if (!m->terminal) {
-        fprintf(stderr, "%lld/%lld frames, %.1f frames/s\n", (long long)done, (long long)total, rate);
-        return;
-    }
-    int full = total > 0 ? (int)(BAR_WIDTH * done / total) : 0;
-    fprintf(stderr, "\r[%-*.*s] %lld/%lld  %.1f frames/s ", BAR_WIDTH, full,
-            "==============================", (long long)done, (long long)total, rate);
-    if (done >= total)
-        fputc('\n', stderr);
-}
-
 /* ---- the command ----------------------------------------------------------------------------------------------------- */
 
 struct propagate_args {
     const char *frames, *keyframes, *model, *models, *flow, *mode, *device;
     int64_t work_size, net_size, threads;
+    struct media_opts media;
 };
 
 static int parse_mode(const char *text, enum propagate_mode *out, struct err *e)
@@ -332,7 +309,7 @@ static int open_model(const struct propagate_args *a, struct model **out, struct
 static int run(const struct propagate_args *a, struct output *out, struct err *e)
 {
     int threads = a->threads > 0 ? (int)a->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    struct meter meter = {.terminal = isatty(STDERR_FILENO), .since_ms = clock_mono_ms()};
+    struct meter meter;
     struct propagate_key *keys = NULL;
     struct propagate_result result;
     struct propagate_opts opts = {
@@ -341,11 +318,14 @@ static int run(const struct propagate_args *a, struct output *out, struct err *e
         .work_px = (int)a->work_size,
         .net_px = (int)a->net_size,
         .sink = {.arg = out, .begin = begin, .have = have, .label = label, .span_done = span_done},
-        .progress = show_progress,
+        .progress = meter_show,
         .progress_arg = &meter,
         .canceled = is_interrupted,
     };
-    int rc = clip_sandbox_start(e); /* before anything large is loaded */
+    int rc = media_limits(&a->media, &opts.limits, e);
+    if (rc == 0 && opts.limits.sandbox == CLIP_SANDBOXED)
+        rc = clip_sandbox_start(e); /* before anything large is loaded */
+    meter_start(&meter);
     if (rc < 0)
         return rc;
     par_init(threads);
@@ -355,7 +335,7 @@ static int run(const struct propagate_args *a, struct output *out, struct err *e
     if (rc == 0)
         rc = open_model(a, &opts.model, e);
     if (rc == 0)
-        rc = propagate_keys_from_dir(a->keyframes, a->frames, NULL, &keys, &opts.n_keys, e);
+        rc = propagate_keys_from_dir(a->keyframes, a->frames, &opts.limits, &keys, &opts.n_keys, e);
     opts.keys = keys;
     if (rc == 0)
         rc = output_open(out, keys, opts.n_keys, e);
@@ -380,7 +360,8 @@ static int run(const struct propagate_args *a, struct output *out, struct err *e
 
 int cmd_propagate(int argc, char **argv)
 {
-    struct propagate_args a = {.model = "fgplg-lite", .flow = "dis", .mode = "chain", .device = "auto"};
+    struct propagate_args a = {
+        .model = "fgplg-lite", .flow = "dis", .mode = "chain", .device = "auto", .media = MEDIA_OPTS_DEFAULT};
     struct output out = {0};
     const struct opt opts[] = {
         {"frames", 0, OPT_STR, &a.frames, "INPUT", "the clip: a video, a zip of images or a folder of images"},
@@ -397,6 +378,9 @@ int cmd_propagate(int argc, char **argv)
         {"force", 0, OPT_BOOL, &out.force, NULL, "compute every interval again"},
         {"device", 0, OPT_STR, &a.device, "DEV", "cpu, cuda, cuda:N or auto (default)"},
         {"threads", 0, OPT_INT, &a.threads, "N", "default: all cores"},
+#define MEDIA_OPTION(name, type, field, meta, help) {name, 0, type, &a.media.field, meta, help},
+#include "server/media_options.def"
+#undef MEDIA_OPTION
         {0},
     };
     const struct opt_cmd cmd = {

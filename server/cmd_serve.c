@@ -16,8 +16,6 @@ static int check(const struct service_opts *o, struct err *e)
         {"workers", o->workers, 0, 60},
         {"threads", o->threads, 0, 1024},
         {"max-upload", o->max_upload_bytes, 1, INT64_MAX / 2},
-        {"max-frames", o->max_frames, 0, INT32_MAX},
-        {"max-pixels", o->max_pixels, 0, INT64_MAX / 2},
         {"queue-limit", o->queue_limit, 0, INT32_MAX},
         {"retention", o->retention_s, 1, INT32_MAX},
         {"lease", o->lease_s, 3, 3600},
@@ -47,6 +45,9 @@ int cmd_serve(int argc, char **argv)
 #define OPTION(name, type, field, meta, help) {name, 0, type, &o.field, meta, help},
 #include "server/serve_options.def"
 #undef OPTION
+#define MEDIA_OPTION(name, type, field, meta, help) {name, 0, type, &o.media.field, meta, help},
+#include "server/media_options.def"
+#undef MEDIA_OPTION
         {"config", 0, OPT_STR, &config, "FILE", "options as `name = value` lines"},
         {0},
     };

@@ -9,7 +9,11 @@
 
 int cmd_worker(int argc, char **argv)
 {
-    struct worker_opts o = {.device = "auto", .log_level = "info", .lease_s = 15, .min_free_bytes = (int64_t)64 << 20};
+    struct worker_opts o = {.device = "auto",
+                            .log_level = "info",
+                            .lease_s = 15,
+                            .min_free_bytes = (int64_t)64 << 20,
+                            .media = MEDIA_OPTS_DEFAULT};
     const struct opt opts[] = {
         {"db", 0, OPT_STR, &o.db, "URL", "sqlite:PATH or postgresql://..."},
         {"blobs", 0, OPT_STR, &o.blobs, "DIR", "a directory or s3://BUCKET/PREFIX"},
@@ -18,8 +22,9 @@ int cmd_worker(int argc, char **argv)
         {"device", 0, OPT_STR, &o.device, "NAME", "cpu, cuda, cuda:N or auto"},
         {"threads", 0, OPT_INT, &o.threads, "N", "threads for computing; 0: all cores"},
         {"lease", 0, OPT_INT, &o.lease_s, "S", "seconds of silence after which others take the job over"},
-        {"max-frames", 0, OPT_INT, &o.max_frames, "N", "most pictures in a clip; 0: the decoder's default"},
-        {"max-pixels", 0, OPT_INT, &o.max_pixels, "N", "most pixels in a picture; 0: the decoder's default"},
+#define MEDIA_OPTION(name, type, field, meta, help) {name, 0, type, &o.media.field, meta, help},
+#include "server/media_options.def"
+#undef MEDIA_OPTION
         {"min-free", 0, OPT_SIZE, &o.min_free_bytes, "BYTES", "results stop when less storage than this is left"},
         {"id", 0, OPT_STR, &o.id, "NAME", "unique name of this worker"},
         {"log-level", 0, OPT_STR, &o.log_level, "LEVEL", "debug, info, warn or error"},

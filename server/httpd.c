@@ -1,7 +1,8 @@
 /*
  * HTTP over libmicrohttpd 0.9.75. A few epoll threads move bytes; a handler that may block runs on the handler pool
- * while its connection is suspended, so no slow disk, database or decoder ever holds up other connections. Waiting
- * requests and event streams cost a suspended connection and no thread.
+ * while its connection is suspended, so no slow disk, database or decoder ever holds up other connections. Requests that
+ * decode what a client sent have a queue of their own and never get every thread of the pool. Waiting requests and event
+ * streams cost a suspended connection and no thread.
  *
  * A connection's `state` changes under its lock. MHD calls us for one connection from one thread at a time, and not at
  * all while it is suspended; the pool owns it in CONN_HANDLING, nobody in the PARKED states, until a wake.
@@ -52,6 +53,10 @@ struct conn {
     char uri[];
 };
 
+struct conn_queue {
+    struct conn *head, **tail;
+};
+
 struct httpd {
     struct MHD_Daemon *daemon;
     struct api *api;
@@ -60,7 +65,8 @@ struct httpd {
     /* the handler pool */
     pthread_mutex_t lock;
     pthread_cond_t more;
-    struct conn *head, **tail;
+    struct conn_queue quick, slow;
+    int slow_running, slow_max; /* threads on slow requests */
     bool stopping;
     pthread_t thread[MAX_HANDLERS];
     int nthreads;
@@ -75,12 +81,32 @@ static const char *conn_header(const struct http_request *req, const char *name)
 static void enqueue(struct conn *c)
 {
     struct httpd *h = c->httpd;
+    struct conn_queue *q = api_is_slow(&c->req) ? &h->slow : &h->quick;
     pthread_mutex_lock(&h->lock);
     c->next = NULL;
-    *h->tail = c;
-    h->tail = &c->next;
+    *q->tail = c;
+    q->tail = &c->next;
     pthread_cond_signal(&h->more);
     pthread_mutex_unlock(&h->lock);
+}
+
+static struct conn *dequeue(struct conn_queue *q)
+{
+    struct conn *c = q->head;
+    if (!c)
+        return NULL;
+    q->head = c->next;
+    if (!q->head)
+        q->tail = &q->head;
+    return c;
+}
+
+/* With the lock held. */
+static struct conn *next_request(struct httpd *h, bool *slow)
+{
+    struct conn *c = dequeue(&h->quick);
+    *slow = !c && h->slow_running < h->slow_max;
+    return *slow ? dequeue(&h->slow) : c;
 }
 
 static void conn_wake(struct http_request *req)
@@ -128,17 +154,19 @@ static void *handler_main(void *arg)
     struct httpd *h = arg;
     pthread_mutex_lock(&h->lock);
     for (;;) {
-        while (!h->head && !h->stopping)
+        bool slow;
+        struct conn *c = next_request(h, &slow);
+        if (!c && h->stopping)
+            break; /* slow ones that still wait have a thread on their kind, which takes them next */
+        if (!c) {
             pthread_cond_wait(&h->more, &h->lock);
-        struct conn *c = h->head;
-        if (!c)
-            break;
-        h->head = c->next;
-        if (!h->head)
-            h->tail = &h->head;
+            continue;
+        }
+        h->slow_running += slow;
         pthread_mutex_unlock(&h->lock);
         handle(c);
         pthread_mutex_lock(&h->lock);
+        h->slow_running -= slow;
     }
     pthread_mutex_unlock(&h->lock);
     return NULL;
@@ -361,7 +389,9 @@ int httpd_start(const struct httpd_opts *opts, struct httpd **out, struct err *e
         return err_set(e, ERR_NOMEM, "no memory for the HTTP server");
     }
     h->api = opts->api;
-    h->tail = &h->head;
+    h->quick.tail = &h->quick.head;
+    h->slow.tail = &h->slow.head;
+    h->slow_max = opts->handlers > 3 ? opts->handlers * 3 / 4 : 1;
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->more, NULL);
     make_url(h, opts->listen, fd);

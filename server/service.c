@@ -38,8 +38,8 @@
 
 struct service {
     const struct service_opts *opts;
-    char db[FS_PATH_MAX + 8], blobs_url[FS_PATH_MAX], cache[FS_PATH_MAX], threads[24], lease[24], max_frames[24],
-        max_pixels[24], min_free[24];
+    char db[FS_PATH_MAX + 8], blobs_url[FS_PATH_MAX], cache[FS_PATH_MAX], threads[24], lease[24], min_free[24];
+    struct media_args media;
     struct store *store;
     struct blobs *blobs;
     struct decoder decoder;
@@ -264,6 +264,16 @@ static int64_t threads_each(const struct service_opts *o)
     return o->workers > 0 && cores > o->workers ? cores / o->workers : 1;
 }
 
+static void add_args(struct child_spec *c, const char *const *args, int n)
+{
+    int have = 0;
+    while (c->args[have])
+        have++;
+    BUG_ON(have + n >= CHILD_ARGS_MAX);
+    for (int i = 0; i < n; i++)
+        c->args[have + i] = args[i];
+}
+
 static int start_processes(struct service *s, struct err *e)
 {
     const struct service_opts *o = s->opts;
@@ -271,13 +281,9 @@ static int start_processes(struct service *s, struct err *e)
         .role = "decoder", .args = {"decoder"}, .fd3 = s->decoder.child_fd, .nice = DECODER_NICE};
     struct child_spec worker = {
         .role = "worker",
-        .args = {"worker",      "--db",         s->db,         "--blobs",
-                 s->blobs_url,  "--cache",      s->cache,      "--device",
-                 o->device,     "--threads",    s->threads,    "--lease",
-                 s->lease,      "--max-frames", s->max_frames, "--max-pixels",
-                 s->max_pixels, "--min-free",   s->min_free,   "--log-level",
-                 o->log_level,  "--id",         "{id}",        o->models ? "--models" : NULL,
-                 o->models},
+        .args = {"worker", "--db", s->db, "--blobs", s->blobs_url, "--cache", s->cache, "--device", o->device,
+                 "--threads", s->threads, "--lease", s->lease, "--min-free", s->min_free, "--log-level", o->log_level,
+                 "--id", "{id}"},
         .fd3 = -1,
         .nice = WORKER_NICE,
         .ended = worker_ended,
@@ -285,9 +291,11 @@ static int start_processes(struct service *s, struct err *e)
     };
     snprintf(s->threads, sizeof(s->threads), "%lld", (long long)threads_each(o));
     snprintf(s->lease, sizeof(s->lease), "%lld", (long long)o->lease_s);
-    snprintf(s->max_frames, sizeof(s->max_frames), "%lld", (long long)o->max_frames);
     snprintf(s->min_free, sizeof(s->min_free), "%lld", (long long)o->min_free_bytes);
-    snprintf(s->max_pixels, sizeof(s->max_pixels), "%lld", (long long)o->max_pixels);
+    media_args_make(&o->media, &s->media);
+    add_args(&worker, s->media.arg, s->media.n);
+    if (o->models)
+        add_args(&worker, (const char *const[]){"--models", o->models}, 2);
     s->supervisor = supervisor_new();
     if (!s->supervisor)
         return err_set(e, ERR_NOMEM, "no memory for the supervisor");
@@ -349,9 +357,13 @@ static int check_exposure(struct service *s, struct err *e)
 static int start(struct service *s, struct err *e)
 {
     const struct service_opts *o = s->opts;
-    struct clip_limits limits = {
-        .max_bytes = o->max_upload_bytes, .max_frames = o->max_frames, .max_pixels = o->max_pixels, .threads = 1};
-    int rc = open_store(s, e);
+    struct clip_limits limits;
+    int rc = media_limits(&o->media, &limits, e);
+    if (rc == 0 && limits.max_bytes == 0)
+        limits.max_bytes = o->max_upload_bytes;
+    limits.threads = 1;
+    if (rc == 0)
+        rc = open_store(s, e);
     if (rc == 0)
         rc = check_exposure(s, e);
     if (rc == 0)

@@ -12,7 +12,7 @@
 
 struct supervisor;
 
-#define CHILD_ARGS_MAX 32
+#define CHILD_ARGS_MAX 48
 
 struct child_spec {
     const char *role; /* "worker", "decoder": for the log */

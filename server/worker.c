@@ -28,6 +28,7 @@ struct worker {
     struct store *store;
     struct blobs *blobs;
     struct tensor_device device;
+    struct clip_limits limits;
     char id[64], host[64];
     int64_t started_ms;
     /* the model of the last job */
@@ -271,7 +272,7 @@ static void run_job(struct worker *w, const struct job *job)
                     .lease = job_lease_of(job),
                     .models = {w->blobs, w->opts->models, w->models_dir},
                     .scratch_dir = w->cache_dir,
-                    .limits = {.max_frames = w->opts->max_frames, .max_pixels = w->opts->max_pixels},
+                    .limits = w->limits,
                     .device = w->device,
                     .worker = w};
     struct err e = {0};
@@ -374,7 +375,9 @@ static int open_worker(struct worker *w, struct err *e)
     int threads = o->threads > 0 ? (int)o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
     tensor_set_threads(threads);
     par_init(threads);
-    int rc = tensor_device_parse(o->device, &w->device, e);
+    int rc = media_limits(&o->media, &w->limits, e);
+    if (rc == 0)
+        rc = tensor_device_parse(o->device, &w->device, e);
     if (rc == 0)
         rc = store_open(o->db, NULL, &w->store, e);
     if (rc == 0)

@@ -10,10 +10,12 @@
 #include "core/store/store.h"
 #include "core/task/models.h"
 #include "core/tensor/tensor.h"
+#include "server/media_options.h"
 
 struct worker_opts {
     const char *db, *blobs, *models, *cache, *device, *id, *log_level;
-    int64_t threads, lease_s, max_frames, max_pixels, min_free_bytes;
+    int64_t threads, lease_s, min_free_bytes;
+    struct media_opts media;
 };
 
 /* Runs until SIGTERM, then finishes its job; a second SIGTERM gives the job back. 0, or a negative error. */

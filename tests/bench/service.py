@@ -8,8 +8,10 @@ usage: SALIENT=build/salient python tests/bench/service.py [--frames 80] [--part
 """
 import argparse
 import asyncio
+import concurrent.futures
 import http.client
 import json
+import multiprocessing
 import os
 import pathlib
 import re
@@ -208,9 +210,9 @@ async def attach(service, job_id, streams, pollers):
     return tasks
 
 
-def submit_many(service, tiny, n, pause_s):
-    """From a thread of its own, so that the client's event loop does not stand in what is measured."""
-    c = http.client.HTTPConnection(service.host, service.port)
+def submit_many(host, port, tiny, n, pause_s):
+    """In a process of its own, so that the followers' event loop does not stand in what is measured."""
+    c = http.client.HTTPConnection(host, port)
     took = []
     for i in range(n):
         since = time.monotonic()
@@ -223,29 +225,30 @@ def submit_many(service, tiny, n, pause_s):
     return sorted(took)
 
 
-async def measure_submit(folder, streams, pollers, n, workers):
+async def submit_beside(service, tiny, followed, streams, pollers, n):
+    """Submits n tiny jobs while clients follow a job, and reports how long each took to be accepted."""
+    tasks = await attach(service, followed, streams, pollers)
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        took = await asyncio.get_running_loop().run_in_executor(pool, submit_many, service.host, service.port, tiny, n, 0.02)
+    for t in tasks:
+        t.cancel()
+    print(json.dumps({"part": "submit", "streams": streams, "pollers": pollers, "n": n,
+                      **{f"p{q}_ms": round(took[n * q // 100], 2) for q in (50, 90, 99)}, "max_ms": round(took[-1], 2)}), flush=True)
+
+
+async def measure_submit(folder, streams, pollers, n):
     tiny = make_tiny(folder / "tiny.mp4")
-    service = Service(folder / f"submit{workers}", "--workers", workers, "--queue-limit", 0) if workers else None
-    if not service:
-        return
-    slow = make_clip(folder / "slow.mp4", 400)
-    first = json.loads(service.request("POST", "/v1/saliency", slow, TYPE)[1])["id"]  # keeps the one worker busy, and is followed
-    for busy in (True, False):
-        if not busy:
-            service.request("POST", f"/v1/jobs/{first}/cancel")
-            queued = json.loads(service.request("GET", "/v1/jobs?state=queued&limit=1000")[1])["items"]
-            for job in queued:
-                service.request("POST", f"/v1/jobs/{job['id']}/cancel")
-            first = json.loads(service.request("POST", "/v1/saliency?size=64", tiny, TYPE)[1])["id"]
-            service.finish(first)
-        tasks = await attach(service, first, streams if busy else 0, pollers)
-        streams_note = streams if busy else 0
-        took = await asyncio.to_thread(submit_many, service, tiny, n, 0.02)
-        print(json.dumps({"part": "submit", "worker": "busy" if busy else "tiny jobs only", "streams": streams_note, "pollers": pollers,
-                          "n": n, "p50_ms": round(took[n // 2], 2), "p90_ms": round(took[n * 9 // 10], 2),
-                          "p99_ms": round(took[n * 99 // 100], 2), "max_ms": round(took[-1], 2)}), flush=True)
-        for t in tasks:
-            t.cancel()
+    service = Service(folder / "submit", "--queue-limit", 0)
+    done = json.loads(service.request("POST", "/v1/saliency?size=64", tiny + b"first", TYPE)[1])["id"]
+    service.finish(done)
+    print("the worker runs only what is submitted", file=sys.stderr)
+    await submit_beside(service, tiny + b"a", done, 0, pollers, n)
+    print("the worker runs a long job, whose progress the streams get", file=sys.stderr)
+    long = json.loads(service.request("POST", "/v1/saliency", make_clip(folder / "long.mp4", 800), TYPE)[1])["id"]
+    while json.loads(service.request("GET", f"/v1/jobs/{long}")[1])["state"] == "queued":
+        time.sleep(0.05)
+    await submit_beside(service, tiny + b"b", long, streams, pollers, n)
+    service.request("POST", f"/v1/jobs/{long}/cancel")
     service.stop()
 
 
@@ -265,7 +268,7 @@ def main():
         if "memory" in a.parts:
             measure_memory(folder, a.frames)
         if "submit" in a.parts:
-            asyncio.run(measure_submit(folder, a.streams, a.pollers, a.submissions, 1))
+            asyncio.run(measure_submit(folder, a.streams, a.pollers, a.submissions))
     finally:
         shutil.rmtree(folder)
 
