@@ -1,14 +1,19 @@
 """Broken media, broken requests, clients that vanish: a clear answer each time, and the service goes on."""
 
 import concurrent.futures
+import io
+import random
 import socket
 import struct
 import time
+import warnings
+import zipfile
 import zlib
 
 import pytest
+import requests
 
-from conftest import SMALL, Service, assert_problem, check_clean, raw_connection, raw_exchange, wait_for
+from conftest import SMALL, Service, assert_problem, check_clean, make_video, raw_connection, raw_exchange, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,78 @@ def test_reference_bad_media(service, shared):
     for name in ("mp3.mp3", "pdf.pdf", "wav.wav", "svg.svg"):
         assert outcomes[name] in (415, 422), name
     check_unharmed(service, workers)
+
+
+def hostile_files(clips):
+    """Damage of every kind to small files of every kind, the same in each run."""
+    rng = random.Random(4)
+    for name in ("short", "picture.png", "picture.jpg", "frames.zip"):
+        data = clips[name].read_bytes()
+        for n in range(2):  # a few bytes changed; changed near the start, where the structure is told; a stretch of zeros; a hole
+            flipped, head, at = bytearray(data), bytearray(data), rng.randrange(len(data))
+            for _ in range(8):
+                flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+                head[rng.randrange(min(200, len(data)))] = rng.randrange(256)
+            yield f"{name} bits {n}", bytes(flipped)
+            yield f"{name} head {n}", bytes(head)
+            yield f"{name} zeros {n}", data[:at] + bytes(min(500, len(data) - at)) + data[at + 500:]
+            yield f"{name} hole {n}", data[:at] + data[at + 100:]
+        yield f"{name} twice", data + data
+        yield f"{name} noise behind", data + rng.randbytes(1000)
+    yield "only noise", rng.randbytes(5000)
+    yield "text", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"
+    yield "concat", b"ffconcat version 1.0\nfile /etc/passwd\n"
+    yield "svg", b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"
+    yield "empty gif", b"GIF89a\x10\x00\x10\x00\x00\x00\x00;"
+    yield "webm without frames", bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806700")
+    yield "mp4 without frames", b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2\x00\x00\x00\x08moov\x00\x00\x00\x08mdat"
+    yield "mp4 of endless boxes", b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2" + b"\x00\x00\x00\x09moov\x00" * 500
+    yield "box larger than everything", b"\x00\x00\x00\x01ftyp\x7f\xff\xff\xff\xff\xff\xff\xffisom" + bytes(100)
+    yield "zip end alone", b"PK\x05\x06" + b"\xff" * 18
+    for names in (["../../etc/x.png"], ["/etc/x.png"], ["a.png", "a.png"], ["a.txt"], [], ["a/" * 200 + "x.png"]):
+        out = io.BytesIO()
+        with warnings.catch_warnings(), zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+            warnings.simplefilter("ignore")  # of the doubled name
+            for name in names:
+                z.writestr(name, clips["picture.png"].read_bytes())
+        yield f"zip of {[n[:20] for n in names]}", out.getvalue()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("a.png", bytes(50_000_000))
+    yield "zip bomb", out.getvalue()
+
+
+def test_hostile_files(service, clips):
+    workers = service.pids("worker")
+    starts = service.log().count("process started")
+
+    def post(item):
+        return item[0], service.post("/v1/saliency", data=item[1], params=SMALL, headers={"Content-Type": "video/mp4"})
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        outcomes = {name: settle(service, response) for name, response in pool.map(post, hostile_files(clips))}
+    assert len(outcomes) > 50
+    for name, outcome in outcomes.items():
+        if not name.startswith(("short ", "picture", "frames.zip ", "zip of ['a")):
+            assert outcome in (400, 413, 415, 422), (name, outcome)
+    assert service.log().count("process started") == starts, "a process died"
+    check_unharmed(service, workers)
+
+
+def test_slow_uploads_do_not_hold_others_up(make_service, tmp_path):
+    """Clips that take long to count occupy some of the threads that answer requests, not all."""
+    clip = make_video(tmp_path / "long.mp4", 9000, (64, 48))
+    service = make_service("--handlers", 4)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        slow = [pool.submit(requests.post, service.url + "/v1/clips", data=clip.read_bytes() + bytes(n),
+                            headers={"Content-Type": "video/mp4"}, timeout=120) for n in range(6)]
+        wait_for("the first to be decoded", lambda: service.temp_files(), 10)
+        time.sleep(0.2)
+        for path in ("/v1/jobs", "/v1/clips"):
+            assert service.get(path).status_code == 200
+        assert not any(s.done() for s in slow), "answered only when a slow request was done"
+        assert {s.result().status_code for s in slow} == {201}
+    assert service.get("/v1/clips").json()["items"][0]["frames"] == 9000
 
 
 def cut_short(clips):
