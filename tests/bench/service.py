@@ -174,7 +174,7 @@ def measure_memory(folder, frames):
 
 async def open_stream(service, job_id):
     reader, writer = await asyncio.open_connection(service.host, service.port)
-    writer.write(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
     return reader, writer
 
@@ -196,7 +196,7 @@ async def poll(service, job_id, delay):
     reader, writer = await asyncio.open_connection(service.host, service.port)
     await asyncio.sleep(delay)
     while True:
-        await exchange(reader, writer, f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await exchange(reader, writer, f"GET /v1/jobs/{job_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         await asyncio.sleep(1)
 
 

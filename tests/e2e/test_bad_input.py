@@ -181,7 +181,7 @@ def test_limits(limited, clips):
 
 def test_too_large_is_refused_before_it_is_sent(limited):
     with raw_connection(limited) as s:
-        s.sendall(b"POST /v1/clips HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\nContent-Length: 99999999999\r\n"
+        s.sendall(b"POST /v1/clips HTTP/1.1\r\nHost: localhost\r\nContent-Type: video/mp4\r\nContent-Length: 99999999999\r\n"
                   b"Expect: 100-continue\r\n\r\n")
         answer = s.recv(65536)
     assert answer.startswith(b"HTTP/1.1 413 ") and b"100 Continue" not in answer
@@ -207,7 +207,7 @@ def test_queue_full(make_service, clips):
 def test_clients_that_vanish(service, clips):
     workers = service.pids("worker")
     body = clips["long"].read_bytes()
-    head = (b"POST /v1/saliency HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n" % len(body))
+    head = (b"POST /v1/saliency HTTP/1.1\r\nHost: localhost\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n" % len(body))
     for sent in (0, 10, len(body) // 2, len(body) - 1):
         for abort in (False, True):
             s = raw_connection(service)
@@ -223,11 +223,11 @@ def test_clients_that_vanish_while_they_wait(service, clips):
     job = service.submit(clips["short"])
     for path in (f"/v1/jobs/{job['id']}/events", f"/v1/jobs/{job['id']}/maps.zip"):
         s = raw_connection(service)
-        s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        s.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         s.close()
     body = clips["picture.png"].read_bytes()
     s = raw_connection(service)
-    s.sendall(b"POST /v1/saliency?size=64 HTTP/1.1\r\nHost: x\r\nPrefer: wait=30\r\nContent-Type: image/png\r\n"
+    s.sendall(b"POST /v1/saliency?size=64 HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=30\r\nContent-Type: image/png\r\n"
               b"Content-Length: %d\r\n\r\n" % len(body) + body)
     s.close()
     assert service.finish(job["id"])["state"] == "succeeded"
@@ -235,11 +235,11 @@ def test_clients_that_vanish_while_they_wait(service, clips):
 
 @pytest.mark.parametrize("request_bytes", [
     b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20,
-    b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"POST /v1/clips HTTP/1.1\r\nHost: x\r\nContent-Length: zz\r\n\r\n",
-    b"POST /v1/clips HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Big: " + b"y" * 200_000 + b"\r\n\r\n",
-    b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"POST /v1/clips HTTP/1.1\r\nHost: localhost\r\nContent-Length: zz\r\n\r\n",
+    b"POST /v1/clips HTTP/1.1\r\nHost: localhost\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-Big: " + b"y" * 200_000 + b"\r\n\r\n",
+    b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 20_000 + b"\r\n"])
 def test_not_http(service, request_bytes):
     answer = raw_exchange(service, request_bytes)
@@ -250,7 +250,7 @@ def test_not_http(service, request_bytes):
 def test_slow_senders_do_not_hold_others_up(service):
     slow = [raw_connection(service) for _ in range(50)]
     for s in slow:
-        s.sendall(b"POST /v1/clips HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\nContent-Length: 1000\r\n\r\nab")
+        s.sendall(b"POST /v1/clips HTTP/1.1\r\nHost: localhost\r\nContent-Type: video/mp4\r\nContent-Length: 1000\r\n\r\nab")
     start = time.monotonic()
     for _ in range(20):
         assert service.get("/healthz").status_code == 200
