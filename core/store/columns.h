@@ -101,12 +101,13 @@
 /* A pseudo-label is stale when a keyframe that it came from has changed (2), else when another one stands between them (1). */
 #define LABEL_SAME_CLIP "m.project_id = labels.project_id AND m.clip_id = labels.clip_id"
 #define LABEL_KEY_CHANGED(side) \
-    "(labels." side "_frame >= 0 AND labels." side "_version <> (SELECT coalesce(max(m.version), 0) FROM masks m WHERE " \
-    LABEL_SAME_CLIP " AND m.frame = labels." side "_frame))"
+    "(labels." side "_frame >= 0 AND labels." side "_version <> coalesce((SELECT m.version FROM masks m WHERE " \
+    LABEL_SAME_CLIP " AND m.frame = labels." side "_frame ORDER BY m.version DESC LIMIT 1), 0))"
 #define LABEL_STALE \
     "(CASE WHEN labels.source <> 'pseudo' THEN 0 WHEN " LABEL_KEY_CHANGED("left") " OR " LABEL_KEY_CHANGED("right") \
     " THEN 2 WHEN EXISTS (SELECT 1 FROM masks m WHERE " LABEL_SAME_CLIP " AND m.frame > labels.left_frame AND" \
-    " (labels.right_frame < 0 OR m.frame < labels.right_frame) AND m.deleted = 0 AND NOT EXISTS (SELECT 1 FROM masks n" \
+    " m.frame < CASE WHEN labels.right_frame < 0 THEN 9223372036854775807 ELSE labels.right_frame END" /* a range of the key */ \
+    " AND m.deleted = 0 AND NOT EXISTS (SELECT 1 FROM masks n" \
     " WHERE n.project_id = m.project_id AND n.clip_id = m.clip_id AND n.frame = m.frame AND n.version > m.version))" \
     " THEN 1 ELSE 0 END)"
 

@@ -59,7 +59,9 @@ class Project:
     def __init__(self, service, clip_path, **settings):
         self.service = service
         with open(clip_path, "rb") as f:
-            self.clip = service.post("/v1/clips", files={"clip": f}).json()
+            r = service.post("/v1/clips", files={"clip": f})
+        assert r.status_code in (200, 201), r.text
+        self.clip = r.json()
         r = service.post("/v1/projects", json={"name": "walk", **settings})
         assert r.status_code == 201, r.text
         self.doc, self.id = r.json(), r.json()["id"]
