@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import subprocess
 import xml.etree.ElementTree as ET
 import zipfile
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import BINARY
+from conftest import BINARY, assert_problem, wait_for
 
 
 def image_zip(maps):
@@ -129,3 +130,82 @@ def test_requests_that_cannot_work_say_why(service):
 def test_other_methods(service, method):
     r = service.request(method, "/eval")
     assert r.status_code == 405 and "POST" in r.headers["Allow"]
+
+
+# ---- what strangers send ----------------------------------------------------------------------------------------------
+
+
+def raw_zip(entries, method=zipfile.ZIP_STORED):
+    b = io.BytesIO()
+    with zipfile.ZipFile(b, "w", method) as z:
+        for name, data in entries.items():
+            z.writestr(name, data)
+    return b.getvalue()
+
+
+def encoded(image, kind="PNG"):
+    b = io.BytesIO()
+    image.save(b, kind)
+    return b.getvalue()
+
+
+def link(name):
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, 0o120777 << 16
+    return info
+
+
+def claim(data, size):
+    """The first entry says it has another unpacked size."""
+    at = data.index(b"PK\x01\x02")
+    return data[: at + 24] + struct.pack("<I", size) + data[at + 28 :]
+
+
+GREY = np.zeros((40, 52), np.uint8)
+HOSTILE = {
+    "traversal": (raw_zip({"../../etc/cron.d/x.png": encoded(Image.fromarray(GREY))}), "../../etc/cron.d/x.png"),
+    "absolute": (raw_zip({"/etc/x.png": encoded(Image.fromarray(GREY))}), "/etc/x.png"),
+    "backslash": (raw_zip({"a\\..\\x.png": encoded(Image.fromarray(GREY))}), "x.png"),
+    "link": (raw_zip({link("a/0.png"): "/etc/passwd"}), "symbolic link"),
+    "bomb": (raw_zip({"a/0.png": bytes(300 << 20)}, zipfile.ZIP_DEFLATED), "over the limit"),
+    "claims less": (claim(raw_zip({"a/0.png": bytes(4 << 20)}, zipfile.ZIP_DEFLATED), 1000), "another size than it claims"),
+    "huge picture": (raw_zip({"a/0.png": encoded(Image.fromarray(GREY)).replace(struct.pack(">II", 52, 40), struct.pack(">II", 60000, 60000))}), "a/0.png"),
+    "no zip": (b"hello", "pred: "),
+    "empty": (raw_zip({}), "no PNG or JPEG images"),
+    "torn": (raw_zip({"a/0.png": encoded(Image.fromarray(GREY))})[:-30], "pred: "),
+    "tiff": (raw_zip({"a/0.tif": b"II*"}), "a/0.tif: not a PNG or JPEG"),
+    "torn picture": (raw_zip({"a/0.png": encoded(Image.fromarray(GREY + np.arange(52, dtype=np.uint8)))[:90]}), "a/0.png"),
+    "another size": (raw_zip({"a/0.png": encoded(Image.new("L", (26, 20)))}), "26 x 20"),
+    "another name": (raw_zip({"a/1.png": encoded(Image.fromarray(GREY))}), "a/0"),
+    "twice": (raw_zip({"a/0.png": encoded(Image.fromarray(GREY)), "a/0.jpg": encoded(Image.fromarray(GREY), "JPEG")}), "two files for one frame"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_predictions_are_refused_by_name(service, kind):
+    data, says = HOSTILE[kind]
+    r = service.post("/eval", files={"pred": ("p.zip", data), "gt": ("g.zip", image_zip({"a/0.png": GREY}))})
+    assert r.status_code in (413, 422), r.text
+    assert_problem(r, r.status_code)
+    assert says in r.json()["detail"] and str(service.data) not in r.text, r.json()
+    wait_for("the uploads to go", lambda: not service.temp_files(), 10)
+
+
+def test_forms_of_predictions(service):
+    """16-bit, palette, bilevel, colour and JPEG predictions of one mask measure as the grey ones do."""
+    y, x = np.mgrid[:40, :52]
+    gt = ((np.hypot(x - 20, y - 20) < 10) * 255).astype(np.uint8)
+    palette = Image.frombytes("P", (52, 40), (gt > 0).astype(np.uint8).tobytes())
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    forms = {"deep.png": Image.fromarray(gt.astype(np.uint16) * 257), "labels.png": palette, "bilevel.png": Image.fromarray(gt > 0),
+             "colour.png": Image.fromarray(np.stack([gt] * 3, -1)), "alpha.png": Image.fromarray(gt).convert("LA")}
+    pred = {f"a/{name}": encoded(image) for name, image in forms.items()} | {"a/photo.jpg": encoded(Image.fromarray(gt), "JPEG")}
+    masks = image_zip({f"a/{name.rsplit('/')[-1].rsplit('.')[0]}.png": gt for name in pred})
+    r = service.post("/eval", files={"pred": ("p.zip", raw_zip(pred)), "gt": ("g.zip", masks)}, params={"per_frame": "true"})
+    assert r.status_code == 200, r.text
+    for frame in r.json()["sequences"][0]["per_frame"]:
+        assert frame["mae"] == pytest.approx(0, abs=0.03 if frame["frame"] == "photo" else 1e-12), frame
+        assert frame["j_mean"] == 1, frame
+    resized = service.post("/eval", files={"pred": ("p.zip", image_zip({"a/0.png": gt[::2, ::2]})), "gt": ("g.zip", image_zip({"a/0.png": gt}))},
+                           params={"resize": "bilinear"})
+    assert resized.status_code == 200 and resized.json()["overall"]["j_mean"] > 0.85, resized.text[:300]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import BINARY, assert_problem
+from conftest import BINARY, assert_problem, wait_for
 from test_eval_api import image_zip, pairs
 from test_projects import Project, add_labels, clip_zip, mask
 
@@ -137,7 +137,7 @@ def test_jobs_and_their_reports(service):
     assert ET.fromstring(junit.content).get("failures") == "1"
     r = service.post("/eval", json={**ask, "on_fail": 422}, headers={"Accept": "text/markdown"})
     assert r.status_code == 422 and "**FAIL**" in r.text and "rcrnet-lite" in r.text
-    assert not service.temp_files()
+    wait_for("working files to go", lambda: not service.temp_files(), 10)
 
 
 def test_zips_as_a_job(service):
