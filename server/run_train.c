@@ -191,7 +191,7 @@ static int train(struct training *t, const char *init, const struct model_info *
     bool found = false;
     struct train_hooks hooks = {
         .arg = t, .progress = tell_progress, .log = tell_line, .saved = saved, .cancel = stopped};
-    retrain_recipe(&t->opts, &t->set, champion, init, &t->dirs, data, &o);
+    retrain_recipe(&t->opts, champion, &t->champion, init, &t->dirs, data, &o);
     o.device = t->run->device;
     int rc = restore(t, &found, e);
     if (rc)

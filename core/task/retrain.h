@@ -19,6 +19,7 @@
 #include "core/media/clip.h"
 #include "core/net/model.h"
 #include "core/store/project.h"
+#include "core/store/registry.h"
 #include "core/task/train.h"
 
 /* What a retraining can be told: RETRAIN(name, member, type, default, min, max, help). */
@@ -90,8 +91,9 @@ int retrain_extract(const struct retrain_clip *c, struct blobs *b, const char *v
 /* ---- training --------------------------------------------------------------------------------------------------- */
 
 /* Options of core/task/train for this set: the one place where the recipe of fine-tuning stands. data[0] is filled. */
-void retrain_recipe(const struct retrain_opts *o, const struct retrain_set *set, const struct model_info *champion,
-                    const char *init, const struct retrain_dirs *d, const char **data, struct train_opts *out);
+void retrain_recipe(const struct retrain_opts *o, const struct model_info *champion,
+                    const struct registry_version *version, const char *init, const struct retrain_dirs *d,
+                    const char **data, struct train_opts *out);
 
 /* ---- the verdict ------------------------------------------------------------------------------------------------ */
 

@@ -150,9 +150,34 @@ int retrain_extract(const struct retrain_clip *c, struct blobs *b, const char *v
 
 /* ---- the recipe ------------------------------------------------------------------------------------------------- */
 
-void retrain_recipe(const struct retrain_opts *o, const struct retrain_set *set, const struct model_info *champion,
-                    const char *init, const struct retrain_dirs *d, const char **data, struct train_opts *out)
+/* What stays as it is, by architecture: the first layers see edges and colours everywhere alike and cost most, having the
+ * largest maps; of lite also the dilated depthwise kernels, whose gradients have no fast code (tests/bench/RESULTS.md). */
+static const struct {
+    const char *arch, *freeze;
+} frozen[] = {
+    {"rcrnet-lite", "backbone.effnet.conv_stem,backbone.effnet.bn0,backbone.effnet.blocks.0.,backbone.effnet.blocks.1.,"
+                    "backbone.effnet.blocks.2.,backbone.effnet.blocks.11.depthwise_conv,"
+                    "backbone.effnet.blocks.12.depthwise_conv,backbone.effnet.blocks.13.depthwise_conv,"
+                    "backbone.effnet.blocks.14.depthwise_conv"},
+    {"rcrnet-r50", "backbone.resnet.conv1,backbone.resnet.bn1,backbone.resnet.layer1."},
+};
+
+/* Whether the champion's temporal module never learned, so that frames can be trained on one by one: four neighbours
+ * teach little more than one frame, and cost four times as much. */
+static bool learned_from_stills(const struct registry_version *champion)
 {
+    json_t *info = json_loads(champion->info ? champion->info : "{}", 0, NULL);
+    const json_t *clip = json_object_get(json_object_get(info, "training"), "clip");
+    bool stills = json_is_integer(clip) && json_integer_value(clip) == 1;
+    json_decref(info);
+    return stills;
+}
+
+void retrain_recipe(const struct retrain_opts *o, const struct model_info *champion,
+                    const struct registry_version *version, const char *init, const struct retrain_dirs *d,
+                    const char **data, struct train_opts *out)
+{
+    bool stills = !champion->arch->has_video || learned_from_stills(version);
     data[0] = d->data;
     *out = train_defaults(TRAIN_DETECTOR, TRAIN_VIDEO);
     out->arch = champion->arch->name;
@@ -161,14 +186,15 @@ void retrain_recipe(const struct retrain_opts *o, const struct retrain_set *set,
     out->init = init;
     out->out = d->run;
     out->size = o->size ? (int)o->size : champion->input_px;
-    out->clip = 1; /* frames one by one: four neighbours teach little more than one, and cost four times as much */
-    out->batch = (int)o->batch;
-    /* An epoch ends with a checkpoint of everything: not for every handful of labels, and not only at the end. */
+    out->clip = stills ? 1 : champion->arch->clip_length;
+    out->batch = (int)o->batch / out->clip > 1 ? (int)o->batch / out->clip : 1;
+    for (size_t i = 0; i < sizeof(frozen) / sizeof(frozen[0]); i++)
+        if (strcmp(frozen[i].arch, out->arch) == 0)
+            out->freeze = frozen[i].freeze;
+    /* An epoch ends with a checkpoint of everything: neither after every handful of labels nor only at the end. */
     int64_t part = o->steps / 8 < 8 ? 8 : o->steps / 8 > 100 ? 100 : o->steps / 8;
-    int64_t once = set->n_train / o->batch > 1 ? set->n_train / o->batch : 1;
-    int64_t in_epoch = once > part ? once : part;
-    out->min_epoch_steps = (int)part;
-    out->epochs = (int)((o->steps + in_epoch - 1) / in_epoch);
+    out->epoch_steps = (int)part;
+    out->epochs = (int)((o->steps + part - 1) / part);
     out->max_steps = o->steps;
     out->max_minutes = o->minutes;
     out->lr = o->lr;

@@ -155,7 +155,7 @@ static int open_sampler(struct run *r, struct err *e)
                               .seed = o->seed,
                               .plain = o->stage == TRAIN_PAPER,
                               .in_order = o->stage == TRAIN_PAPER && o->dump};
-    so.min_epoch = (uint64_t)o->min_epoch_steps * (uint64_t)o->batch;
+    so.epoch_samples = (uint64_t)o->epoch_steps * (uint64_t)o->batch;
     so.plain_flow = strcmp(o->arch, "fgplg-lite") != 0;
     if (o->target == TRAIN_FGPLG)
         so.kind = SAMPLER_GUIDED;
@@ -189,7 +189,7 @@ static uint64_t run_fingerprint(const struct run *r)
                      o->arch, o->freeze ? o->freeze : "-", (int)o->target, (int)o->stage, r->shape.size, o->batch,
                      o->clip, o->epochs, o->init != NULL, o->lr, o->backbone_scale, o->weight_decay, o->clip_norm,
                      o->warmup, o->ema, o->loss, o->composite, o->zoom_out, o->occluder, o->motion,
-                     (unsigned long long)o->seed, o->max_minutes, o->min_epoch_steps);
+                     (unsigned long long)o->seed, o->max_minutes, o->epoch_steps);
     uint64_t h = dataset_fingerprint(&r->data);
     for (int i = 0; i < n && i < (int)sizeof(text); i++)
         h = (h ^ (unsigned char)text[i]) * UINT64_C(0x100000001B3);

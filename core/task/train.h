@@ -39,7 +39,7 @@ struct train_opts {
     int batch;       /* pictures (stills) or clips in a step */
     int clip;        /* frames of a clip */
     int epochs;
-    int min_epoch_steps;       /* an epoch of a small data set goes over it several times; 0: once */
+    int epoch_steps;           /* steps of an epoch, whatever the size of the data set; 0: once through it */
     int64_t max_steps;         /* 0: no limit; stops early without changing the schedule */
     double max_minutes;        /* 0: no limit; else the schedule ends when the time is up */
     double lr, backbone_scale; /* the backbone learns with lr * backbone_scale */

@@ -71,8 +71,9 @@ int sampler_new(struct dataset *d, const struct sampler_opts *o, struct sampler 
         return rc;
     }
     uint64_t batch = (uint64_t)o->shape.samples, whole = s->n_train / batch * batch;
-    uint64_t least = (o->min_epoch + batch - 1) / batch * batch;
-    s->epoch_samples = whole > least ? whole : least ? least : batch;
+    if (o->epoch_samples)
+        whole = (o->epoch_samples + batch - 1) / batch * batch;
+    s->epoch_samples = whole ? whole : batch;
     *out = s;
     return 0;
 }

@@ -22,10 +22,10 @@ struct sampler_opts {
     enum loss_kind loss;
     float mean[3], std[3];
     uint64_t seed;
-    bool plain_flow;    /* GUIDED: labels as the paper warps them, without reliability */
-    bool plain;         /* no augmentation: photos as they are */
-    bool in_order;      /* neither shuffled nor played backwards */
-    uint64_t min_epoch; /* samples an epoch has at least: smaller sets are gone over several times */
+    bool plain_flow;        /* GUIDED: labels as the paper warps them, without reliability */
+    bool plain;             /* no augmentation: photos as they are */
+    bool in_order;          /* neither shuffled nor played backwards */
+    uint64_t epoch_samples; /* of one epoch, whatever the size of the set: each draws its own; 0: all, once */
 };
 
 struct sampler;
