@@ -361,10 +361,9 @@ int run_train(struct run *r, char **outputs, struct err *e)
         rc = retrain_parse(params, &t.opts, e);
     if (rc == 0)
         rc = learn(&t, outputs, e);
-    if (rc >= 0) {
+    if (rc >= 0 || atomic_load(&r->verdict) == ERR_CANCELED) {
         snprintf(prefix, sizeof(prefix), "jobs/%s/train/", r->job->id);
         blob_delete_prefix(r->blobs, prefix, NULL, NULL); /* nobody goes on from there */
-        rc = 0;
     }
     if (t.scratch[0])
         fs_remove_tree(t.scratch, NULL);
@@ -372,5 +371,5 @@ int run_train(struct run *r, char **outputs, struct err *e)
     snapshot_fini(&t.snapshot);
     retrain_set_free(&t.set);
     json_decref(params);
-    return rc;
+    return rc < 0 ? rc : 0;
 }
