@@ -49,6 +49,8 @@ static void measure(struct scan *s)
 
 static void judge_label(struct need *f, const struct label_record *l)
 {
+    if (strcmp(l->source, "uncovered") == 0)
+        return; /* a gap */
     f->label = l;
     bool accepted = strcmp(l->state, "accepted") == 0;
     if (accepted)

@@ -6,6 +6,8 @@
  * labels_replace_span) is not computed again. That holds for an attempt after a killed one as for a new job after one
  * keyframe was changed.
  *
+ * A project may want fewer labels than an interval has frames (labels_per_interval): the other frames are uncovered.
+ *
  * Parameters: project, clip, flow, model ("none": flow alone), frames [from, to]: only the intervals that reach into these.
  */
 #include <jansson.h>
@@ -33,7 +35,8 @@ struct made_label {
 struct propagation {
     struct run *run;
     const char *project, *clip, *flow;
-    int64_t from, to; /* frames asked for */
+    int64_t from, to;     /* frames asked for */
+    int64_t per_interval; /* labels to keep of an interval; 0: all */
     struct mask_list masks;
     struct run_input *mask_files; /* of masks.items */
     struct propagate_key *keys;
@@ -114,6 +117,19 @@ static bool same(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+/* Of an interval with more frames than labels are wanted of it, those evenly spread over it: the middles of equal parts. */
+static bool is_wanted(const struct propagation *p, const struct propagate_span *span, int64_t frame)
+{
+    int64_t n = span->last - span->first + 1, per = p->per_interval;
+    if (per == 0 || per >= n)
+        return true;
+    int64_t part = (frame - span->first) * per / n;
+    for (int64_t i = part > 0 ? part - 1 : 0; i <= part + 1 && i < per; i++)
+        if (span->first + (2 * i + 1) * n / (2 * per) == frame)
+            return true;
+    return false;
+}
+
 /* Whether computing the frame again would bring nothing new, or nothing that may be written. */
 static bool settled(const struct propagation *p, const struct label_record *l, const struct propagate_span *span)
 {
@@ -121,7 +137,8 @@ static bool settled(const struct propagation *p, const struct label_record *l, c
         return true;
     if (!strcmp(l->state, label_state_name(LABEL_STATE_REJECTED)) && l->stale == 0)
         return true;
-    return !strcmp(l->source, label_source_name(LABEL_PSEUDO)) && l->left_frame == span->left &&
+    enum label_source source = is_wanted(p, span, l->frame) ? LABEL_PSEUDO : LABEL_UNCOVERED;
+    return !strcmp(l->source, label_source_name(source)) && l->left_frame == span->left &&
            l->right_frame == span->right && l->left_version == version_of(p, span->left) &&
            l->right_version == version_of(p, span->right) && same(l->flow, p->flow_name) &&
            same(l->model_sha256, p->model ? model_info(p->model)->sha256 : NULL);
@@ -238,12 +255,16 @@ static int span_done(void *arg, const struct propagate_span *span, struct err *e
     struct run *r = p->run;
     int64_t written;
     struct label_new *rows = malloc((p->n_made + 1) * sizeof(*rows));
-    (void)span;
     if (!rows)
         return err_set(e, ERR_NOMEM, "labels");
     for (size_t i = 0; i < p->n_made; i++) {
         struct made_label *m = &p->made[i];
         rows[i] = m->row;
+        if (!is_wanted(p, span, m->row.frame)) {
+            rows[i].source = LABEL_UNCOVERED;
+            rows[i].confidence = 0;
+            continue;
+        }
         rows[i].sha256 = m->mask[0] ? m->mask : NULL;
         rows[i].uncertainty_sha256 = m->uncertainty[0] ? m->uncertainty : NULL;
     }
@@ -268,6 +289,17 @@ static int read_params(struct propagation *p, const json_t *params, struct err *
     if (!p->project || !p->clip)
         return err_set(e, ERR_INVALID, "the job names no project or no clip");
     return 0;
+}
+
+static int read_settings(struct propagation *p, struct err *e)
+{
+    struct project_record project;
+    int rc = project_get(p->run->store, p->project, &project, e);
+    json_t *settings = rc == 0 ? json_loads(project.settings, 0, NULL) : NULL;
+    p->per_interval = json_integer_value(json_object_get(settings, "labels_per_interval"));
+    json_decref(settings);
+    project_record_fini(&project);
+    return rc;
 }
 
 static int open_model(struct propagation *p, const json_t *params, struct err *e)
@@ -333,6 +365,8 @@ int run_propagate(struct run *r, char **outputs, struct err *e)
     struct run_input in = {0};
     json_t *params = json_loads(r->job->params ? r->job->params : "{}", 0, NULL);
     int rc = read_params(&p, params, e);
+    if (rc == 0)
+        rc = read_settings(&p, e);
     if (rc == 0)
         rc = open_keyframes(&p, e);
     if (rc == 0)

@@ -130,6 +130,19 @@ def test_a_changed_keyframe_recomputes_its_two_intervals(project):
     assert intervals(propagate(project, model="none", flow="dis:fast", frames=[1, 3])) == counts(4, 1, 0, 3)
 
 
+def test_a_project_may_want_few_labels(service, project):
+    settings = service.request("PATCH", f"/v1/projects/{project.id}", json={"labels_per_interval": 2})
+    assert settings.status_code == 200
+    propagate(project, model="none")
+    made = [t for t, l in project.labels().items() if l["source"] == "pseudo"]
+    assert made == [2, 6, 10, 14, 18, 22, 26, 28]
+    assert all(l["mask"] == (t in made or t in KEYS) and not l["stale"] for t, l in project.labels().items())
+    assert intervals(propagate(project, model="none")) == counts(4, 0, 4)
+    service.request("PATCH", f"/v1/projects/{project.id}", json={"labels_per_interval": 0})
+    assert intervals(propagate(project, model="none")) == counts(4, 4, 0)
+    assert all(l["mask"] for l in project.labels().values())
+
+
 def test_reviewed_labels_stay(project):
     propagate(project, model="none")
     for t, state in ((3, "accepted"), (5, "rejected")):
