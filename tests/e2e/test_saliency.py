@@ -2,6 +2,8 @@
 
 import io
 import json
+import pathlib
+import subprocess
 import zipfile
 
 import pytest
@@ -212,3 +214,23 @@ def test_nothing_of_the_machine_in_answers(service, clips):
     for body in (b"junk" * 100, broken):
         text = service.post("/v1/saliency", data=body, headers={"Content-Type": "video/mp4", **WAIT}).text
         assert "/" not in json.loads(text).get("detail", "") and str(service.data) not in text
+
+
+def test_a_clip_of_a_job_knows_its_frames_afterwards(service, tmp_path, clips):
+    """A GIF does not say how many pictures it has; decoding it does."""
+    gif = tmp_path / "short.gif"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", clips["short"], gif], check=True)
+    job = service.finish(service.submit(gif)["id"])
+    assert job["state"] == "succeeded"
+    assert service.get(f"/v1/clips/{job['clip_id']}").json()["frames"] == job["outputs"]["frames"] == 12
+
+
+def test_without_a_sandbox(make_service, clips):
+    service = make_service("--sandbox", "off", "--max-frames", 100)
+    assert service.finish(service.submit(clips["short"])["id"])["state"] == "succeeded"
+    with open(clips["long"], "rb") as f:
+        assert_problem(service.post("/v1/clips", files={"clip": f}), 413)
+    for worker in service.pids("worker"):
+        arguments = pathlib.Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
+        assert arguments[arguments.index(b"--sandbox") + 1] == b"off"
+        assert arguments[arguments.index(b"--max-frames") + 1] == b"100"

@@ -103,6 +103,73 @@ static void test_in_use(void **state)
     clip_record_fini(&c);
 }
 
+static struct clip_new put(const char *text, int64_t frames)
+{
+    char path[FS_PATH_MAX];
+    struct clip_new n;
+    OK(blobs_temp(b, path, &err));
+    OK(fs_write_atomic(path, text, strlen(text), &err));
+    OK(clip_put(s, b, path, true, &n, &err));
+    n.record = (struct clip_record){.name = (char *)"b.mp4", .frames = frames, .width = 64, .height = 48};
+    return n;
+}
+
+static size_t count_clips(void)
+{
+    struct clip_list l;
+    OK(clip_list(s, NULL, NULL, 1000, &l, &err));
+    size_t n = l.n;
+    clip_list_fini(&l);
+    return n;
+}
+
+/* A clip's record is made with its job, or neither is. */
+static void test_with_job(void **state)
+{
+    (void)state;
+    struct clip_new one = put("one", 5), two = put("two", 7);
+    struct job_new n = {.kind = JOB_saliency, .new_clip = &one, .idempotency_key = "k", .request_hash = "1"};
+    struct job j, again;
+    bool existed = true;
+    assert_int_equal(count_clips(), 0);
+    OK(job_create(s, &n, &j, &existed, &err));
+    assert_false(existed);
+    struct clip_record c;
+    OK(clip_get(s, j.clip_id, &c, &err));
+    assert_string_equal(c.sha256, one.sha256);
+    assert_int_equal(c.frames, 5);
+    n.new_clip = &two;
+    n.request_hash = "2";
+    assert_int_equal(job_create(s, &n, &again, NULL, &err), ERR_CONFLICT);
+    assert_int_equal(count_clips(), 1);
+    n.request_hash = "1"; /* the same request again: its job, whatever clip came */
+    OK(job_create(s, &n, &again, &existed, &err));
+    assert_true(existed);
+    assert_string_equal(again.id, j.id);
+    assert_int_equal(count_clips(), 1);
+    job_fini(&again);
+    n.idempotency_key = NULL;
+    n.new_clip = &one; /* the same bytes: the clip that is there */
+    OK(job_create(s, &n, &again, NULL, &err));
+    assert_string_equal(again.clip_id, j.clip_id);
+    assert_int_equal(count_clips(), 1);
+    job_fini(&again);
+    job_fini(&j);
+    clip_record_fini(&c);
+}
+
+static void test_frames_learnt(void **state)
+{
+    (void)state;
+    struct clip_record c = add("claims 80", "", 0, NULL), got;
+    OK(clip_set_frames(s, c.id, 77, &err));
+    OK(clip_get(s, c.id, &got, &err));
+    assert_int_equal(got.frames, 77);
+    OK(clip_set_frames(s, "no-such-clip", 1, &err)); /* it was deleted meanwhile: nobody minds */
+    clip_record_fini(&got);
+    clip_record_fini(&c);
+}
+
 static void test_expiry(void **state)
 {
     (void)state;
@@ -273,8 +340,8 @@ static void test_list(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_add),   T(test_in_use), T(test_expiry), T(test_attempt_blobs), T(test_deep_is_careful),
-        T(test_churn), T(test_list),
+        T(test_add),   T(test_in_use), T(test_expiry),   T(test_attempt_blobs), T(test_deep_is_careful),
+        T(test_churn), T(test_list),   T(test_with_job), T(test_frames_learnt),
     };
     int failed = 0;
     temp_make();
