@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/body.h"
 #include "api/context.h"
 #include "api/documents.h"
 #include "api/json.h"
 #include "api/lookup.h"
+#include "api/payload.h"
 #include "api/problem.h"
 #include "api/route.h"
 #include "api/upload.h"
@@ -26,48 +26,6 @@ enum { HISTORY_MAX = 200, TREND_METRICS_MAX = 6, OWNER_SIZE = 17 };
 #define DOCUMENT_BYTES_MAX ((size_t)16 << 20)
 
 static const char *const no_params[] = {NULL};
-
-/* ---- the body: one JSON document, kept as it came ---------------------------------------------------------------------- */
-
-struct document {
-    struct body base;
-    struct buf text;
-};
-
-static int document_begin(struct http_request *req, struct http_response *resp, struct err *e)
-{
-    if (!content_type_is(http_header(req, "Content-Type"), "application/json"))
-        return problem_set(resp, e, 415, "unsupported_media_type", "send application/json");
-    if (req->content_length > (int64_t)DOCUMENT_BYTES_MAX)
-        return err_set(e, ERR_LIMIT, "the document is larger than %zu bytes", DOCUMENT_BYTES_MAX);
-    struct document *d = calloc(1, sizeof(*d));
-    if (!d)
-        return err_set(e, ERR_NOMEM, "no memory for the document");
-    d->base.ops = req->route->body;
-    req->body = &d->base;
-    return 0;
-}
-
-static int document_data(struct http_request *req, struct http_response *resp, const char *data, size_t len,
-                         struct err *e)
-{
-    (void)resp;
-    struct document *d = (struct document *)(void *)req->body;
-    if (d->text.len + len > DOCUMENT_BYTES_MAX)
-        return err_set(e, ERR_LIMIT, "the document is larger than %zu bytes", DOCUMENT_BYTES_MAX);
-    buf_append(&d->text, data, len);
-    return d->text.failed ? err_set(e, ERR_NOMEM, "no memory for the document") : 0;
-}
-
-static void document_free(struct body *body)
-{
-    struct document *d = (struct document *)(void *)body;
-    buf_free(&d->text);
-    free(d);
-}
-
-const struct body_ops body_document = {
-    .name = "document", .begin = document_begin, .data = document_data, .free = document_free};
 
 /* ---- keys ---------------------------------------------------------------------------------------------------------------- */
 
@@ -162,7 +120,7 @@ static json_t *summary(const char *name, const char *id, int64_t created_ms, con
 
 int route_put_baseline(struct http_request *req, struct http_response *resp, struct err *e)
 {
-    const struct document *d = (struct document *)(void *)req->body;
+    const struct buf *text = payload_bytes(req);
     const char *name = http_path_param(req, "name");
     char prefix[BLOB_KEY_MAX], key[BLOB_KEY_MAX + ID_SIZE + 8], id[ID_SIZE];
     struct blob_stat st;
@@ -173,7 +131,7 @@ int route_put_baseline(struct http_request *req, struct http_response *resp, str
         rc = make_prefix(req, name, prefix, e);
     if (rc)
         return rc;
-    json_t *doc = json_loadb(d && d->text.data ? d->text.data : "", d ? d->text.len : 0, JSON_REJECT_DUPLICATES, &je);
+    json_t *doc = json_loadb(text->data ? text->data : "", text->len, JSON_REJECT_DUPLICATES, &je);
     if (!doc || !json_is_object(json_object_get(doc, "overall"))) {
         json_decref(doc);
         return err_set(e, ERR_INVALID, "a baseline is the JSON that POST /eval answers, with an \"overall\" object");
@@ -182,7 +140,7 @@ int route_put_baseline(struct http_request *req, struct http_response *resp, str
     id_new(id);
     snprintf(key, sizeof(key), "%s%s.json", prefix, id);
     if (rc == 0)
-        rc = blob_put(req->api->cfg.blobs, key, d->text.data, d->text.len, e);
+        rc = blob_put(req->api->cfg.blobs, key, text->data, text->len, e);
     if (rc == 0)
         rc = blob_stat(req->api->cfg.blobs, key, &st, e);
     if (rc == 0) {

@@ -17,6 +17,7 @@ static const struct kind {
     const char *type;
     size_t max_bytes;
 } kinds[] = {
+    {&body_document, "application/json", (size_t)16 << 20},
     {&body_json, "application/json", (size_t)64 << 10},
     {&body_mask, "image/png", (size_t)32 << 20},
 };
@@ -79,6 +80,7 @@ static void payload_free(struct body *body)
 #define TAKER(kind)                       \
     const struct body_ops body_##kind = { \
         .name = #kind, .begin = payload_begin, .data = payload_data, .free = payload_free}
+TAKER(document);
 TAKER(json);
 TAKER(mask);
 
