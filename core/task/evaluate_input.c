@@ -102,8 +102,8 @@ static int list_folder(struct side *s, const char *below, int depth, struct err 
     for (size_t i = 0; rc == 0 && i < l.n; i++) {
         if (*below)
             rc = fs_join(sub, below, l.names[i], e);
-        else if (strlen(l.names[i]) < sizeof(sub))
-            strcpy(sub, l.names[i]);
+        else if (snprintf(sub, sizeof(sub), "%s", l.names[i]) >= (int)sizeof(sub))
+            rc = err_set(e, ERR_LIMIT, "%s %s: a name is too long", s->what, s->label);
         if (rc || layout_is_litter(sub) || (rc = fs_join(path, s->root, sub, e)))
             continue;
         rc = fs_is_dir(path) ? list_folder(s, sub, depth + 1, e) : add_file(s, sub, 0, e);
