@@ -32,6 +32,7 @@ struct eval_run {
     json_t *params;
     char work[FS_PATH_MAX]; /* the working folder, "" before it is made */
     int64_t done, total;    /* frames the detector has seen, and will */
+    char model[200];        /* name@version: what the job's name meant when it began */
     /* The sequence under way. */
     const char *sequence;
     const struct labelled_frame *frames; /* NULL: frames are called by their numbers */
@@ -393,8 +394,12 @@ static int evaluate(struct eval_run *r, const char *pred, const char *gt, const 
                     struct err *e)
 {
     struct evaluate_choice choices[CHOICES_MAX];
-    struct evaluate_opts o = {
-        .pred = pred, .gt = gt, .pred_label = "pred", .gt_label = "gt", .model = r->run->job->model, .data = data};
+    struct evaluate_opts o = {.pred = pred,
+                              .gt = gt,
+                              .pred_label = "pred",
+                              .gt_label = "gt",
+                              .model = *r->model ? r->model : NULL,
+                              .data = data};
     struct evaluation *ev = NULL;
     struct buf baseline = BUF_INIT;
     read_options(r, &o, choices);
@@ -435,7 +440,13 @@ static int run_model_on(struct eval_run *r, char **outputs, struct err *e)
     if (!dataset == !project)
         return err_set(e, ERR_INVALID, "the job names no dataset or project");
     snprintf(data, sizeof(data), dataset ? "dataset %.150s" : "project %.150s", dataset ? dataset : project);
-    int rc = make_work(r, e);
+    struct registry_version v;
+    int rc = run_pin(r->run, &v, e);
+    if (rc < 0)
+        return rc;
+    snprintf(r->model, sizeof(r->model), "%s@%s", v.model_id, v.version);
+    registry_version_fini(&v);
+    rc = make_work(r, e);
     if (rc == 0)
         rc = dataset ? prepare_dataset(r, dataset, e) : prepare_project(r, project, e);
     if (rc == 0)
