@@ -9,12 +9,14 @@
 #include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/media/clip.h"
+#include "server/stills.h"
 
 #define DECODER_FD 3 /* the forking process's end of the request socket */
 
 struct decoder { /* the service's side */
     int request_fd, child_fd;
     struct clip_limits limits;
+    struct stills *stills;
 };
 
 /* Once per process: every clip it opens from here on is decoded there, unless it says otherwise. */
@@ -23,5 +25,6 @@ void decoder_fini(struct decoder *d);
 /* Thread-safe. Errors as clip_open, naming "the clip". count: every picture is decoded, so that info->frames is exact. */
 int decoder_probe(const struct decoder *d, const char *path, bool count, struct clip_info *info, struct err *e);
 int decoder_still(const struct decoder *d, const char *path, int64_t n, struct buf *jpeg, struct err *e);
+void decoder_tidy(const struct decoder *d); /* stills_tidy */
 
 #endif

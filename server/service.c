@@ -156,6 +156,7 @@ static void *keep(void *arg)
     while (!rest(s)) {
         int64_t now = clock_mono_ms();
         api_refresh(s->api);
+        decoder_tidy(&s->decoder);
         if (now - reaped >= REAP_MS) {
             reap(s);
             reaped = now;
@@ -422,7 +423,7 @@ static void prepare_environment(void)
 
 int service_run(const struct service_opts *opts, struct err *e)
 {
-    struct service s = {.opts = opts, .decoder = {-1, -1, {0}}};
+    struct service s = {.opts = opts, .decoder = {-1, -1, {0}, NULL}};
     sigset_t set;
     int sig = 0;
     prepare_environment();
