@@ -8,9 +8,10 @@ from conftest import ROOT
 
 
 def blocks():
-    """Shell blocks of the README that talk to the service."""
+    """Shell blocks of the README that talk to the service and bring all they need; those about a project need its clips and masks
+    (test_projects.py, test_retrain.py), those of a build its data (test_ci_examples.py)."""
     found = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-    return [b for b in found if "curl" in b and "$KEY" not in b]
+    return [b for b in found if "curl" in b and not re.search(r"\$(KEY|project|SALIENT_URL)\b", b)]
 
 
 def test_curl_examples_work_as_written(service, tmp_path):
