@@ -262,7 +262,7 @@ def without_identity(entries):
 
 
 def test_another_service_gets_the_same(make_service, full):
-    other = make_service()
+    other = make_service("--workers", 0, ready=False)
     for fmt in FORMATS:
         first = export(full, fmt)
         project, r = import_into(other, pack(first))
