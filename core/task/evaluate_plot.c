@@ -157,10 +157,42 @@ static void trend_axes(struct buf *b, struct range r, const char *from, const ch
                LEFT, TOP + TREND_H + 18, from, LEFT + TREND_W, TOP + TREND_H + 18, to);
 }
 
-static void trend_line(struct buf *b, const struct evaluate_trend *t, struct range r, const char *colour)
+/* The last value that there is, or NaN. */
+static double last_value(const struct evaluate_trend *t)
+{
+    for (size_t i = t->n; i > 0; i--)
+        if (isfinite(t->value[i - 1]))
+            return t->value[i - 1];
+    return NAN;
+}
+
+/* Where the name of line k stands: beside its end, below the names of the lines that end higher. */
+static double label_y(const struct evaluate_trend *t, size_t n, size_t k, struct range r)
+{
+    enum { LINE = 14 };
+    double own = trend_y(last_value(&t[k]), r), y = own;
+    size_t above = 0;
+    for (size_t i = 0; i < n; i++) {
+        double other = trend_y(last_value(&t[i]), r);
+        above += other < own || (other == own && i < k);
+    }
+    for (size_t i = 0; i < n; i++) { /* a line that ends j places higher pushes this one j lines below it */
+        double other = trend_y(last_value(&t[i]), r);
+        size_t rank = 0;
+        for (size_t j = 0; j < n; j++) {
+            double third = trend_y(last_value(&t[j]), r);
+            rank += third < other || (third == other && j < i);
+        }
+        if (rank < above)
+            y = fmax(y, other + (double)(above - rank) * LINE);
+    }
+    return y;
+}
+
+static void trend_line(struct buf *b, const struct evaluate_trend *t, struct range r, double label, const char *colour)
 {
     bool open = false;
-    double last = NAN;
+    double last = last_value(t);
     buf_printf(b, "<g stroke=\"%s\" fill=\"%s\">", colour, colour);
     for (int pass = 0; pass < 2; pass++) { /* the line with gaps where there is no value, then the points */
         buf_puts(b, pass ? "\"/>" : "<path fill=\"none\" stroke-width=\"2\" d=\"");
@@ -171,13 +203,12 @@ static void trend_line(struct buf *b, const struct evaluate_trend *t, struct ran
             else if (isfinite(y))
                 buf_printf(b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>", x, y);
             open = isfinite(y);
-            last = open ? t->value[i] : last;
         }
     }
     buf_puts(b, "</g>\n");
     if (isfinite(last))
-        buf_printf(b, "<text x=\"%d\" y=\"%.1f\" fill=\"%s\">%s %.4f</text>\n", LEFT + TREND_W + 8,
-                   trend_y(last, r) + 4, colour, t->metric, last);
+        buf_printf(b, "<text x=\"%d\" y=\"%.1f\" fill=\"%s\">%s %.4f</text>\n", LEFT + TREND_W + 8, label + 4, colour,
+                   t->metric, last);
 }
 
 int evaluate_plot_trend(const struct evaluate_trend *t, size_t n, const char *from, const char *to, struct buf *out,
@@ -188,6 +219,6 @@ int evaluate_plot_trend(const struct evaluate_trend *t, size_t n, const char *fr
     begin(out, LEFT + TREND_W + TREND_RIGHT, TOP + TREND_H + 30);
     trend_axes(out, r, from, to);
     for (size_t k = 0; k < n; k++)
-        trend_line(out, &t[k], r, colours[k % (sizeof(colours) / sizeof(colours[0]))]);
+        trend_line(out, &t[k], r, label_y(t, n, k, r), colours[k % (sizeof(colours) / sizeof(colours[0]))]);
     return end(out, e);
 }

@@ -11,7 +11,7 @@ import numpy as np
 warnings.filterwarnings("ignore")
 import py_sod_metrics as tool  # noqa: E402
 
-SIZES = [(1, 1), (1, 7), (9, 1), (2, 2), (3, 3), (5, 8), (16, 16), (23, 17), (40, 31), (64, 48), (130, 90)]
+SIZES = [(1, 1), (1, 7), (9, 1), (2, 2), (3, 3), (5, 8), (16, 16), (23, 17), (40, 31), (64, 48), (130, 90), (200, 3), (3, 200), (1, 40)]
 
 
 def stream(seed):
@@ -41,6 +41,15 @@ def ground_truth(kind, w, h, seed):
         for y in range(h):
             for x in range(w):
                 g[y, x] = 126 + next(r) % 6
+    elif kind == 7:
+        g[-1] = 255
+    elif kind == 8:
+        g[:, -1] = 255
+    elif kind == 9:
+        g[-1, -1] = 255
+    elif kind == 10:
+        g[:] = 255
+        g[next(r) % h, next(r) % w] = 0
     elif kind == 6:
         cy, cx, q = h / 2, w / 2, (h * h + w * w) / 30
         for y in range(h):
@@ -67,6 +76,8 @@ def prediction(kind, g, seed):
                 (180 if fg else 20) + (next(r) % 60 if kind == 6 else 0),
                 level[0] if 2 * y < h else level[1],
                 x * 255 // max(w - 1, 1),
+                level[1] if x == y else level[0],
+                255 if fg else 127 + next(r) % 3 if kind == 10 else 0,
             ][kind]
     return p
 
@@ -118,8 +129,8 @@ def main():
     print("/* Made by make_pairs.py with PySODMetrics 1.6.2, numpy %s. */" % np.__version__)
     n = 0
     for w, h in SIZES:
-        for gk in range(7):
-            for pk in range(9):
+        for gk in range(11):
+            for pk in range(11):
                 n += 1
                 if n % 3 and w * h > 4:
                     continue

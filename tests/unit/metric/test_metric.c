@@ -7,7 +7,7 @@
 
 /* ---- pairs by formula; make_pairs.py has the same formulas ------------------------------------------------------------ */
 
-enum { SIDE_MAX = 130, VALUES = 11 };
+enum { SIDE_MAX = 200, VALUES = 11 };
 
 static const struct pair {
     int w, h, gt, pred;
@@ -39,9 +39,20 @@ static void make_gt(const struct pair *p, uint8_t *g)
         for (int y = y0; y < y1 && y < h; y++)
             for (int x = x0; x < x1 && x < w; x++)
                 g[y * w + x] = 255;
+    } else if (p->gt == 7) {
+        memset(g + w * (h - 1), 255, (size_t)w);
+    } else if (p->gt == 8) {
+        for (int y = 0; y < h; y++)
+            g[y * w + w - 1] = 255;
+    } else if (p->gt == 9) {
+        g[w * h - 1] = 255;
+    } else if (p->gt == 10) {
+        int y = (int)next(&s) % h, x = (int)next(&s) % w;
+        memset(g, 255, (size_t)(w * h));
+        g[y * w + x] = 0;
     }
     double cy = h / 2.0, cx = w / 2.0, q = (h * h + w * w) / 30.0;
-    for (int y = 0; y < h && p->gt >= 4; y++)
+    for (int y = 0; y < h && p->gt >= 4 && p->gt <= 6; y++)
         for (int x = 0; x < w; x++)
             g[y * w + x] = p->gt == 4   ? ((x + y) % 2 ? 255 : 0)
                            : p->gt == 5 ? (uint8_t)(126 + next(&s) % 6)
@@ -81,6 +92,12 @@ static void make_pred(const struct pair *p, const uint8_t *g, uint8_t *out)
                 break;
             case 8:
                 v = x * 255 / (p->w > 1 ? p->w - 1 : 1);
+                break;
+            case 9:
+                v = level[x == y];
+                break;
+            case 10:
+                v = fg ? 255 : 127 + (int)(next(&s) % 3);
                 break;
             }
             out[i] = (uint8_t)v;
