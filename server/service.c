@@ -159,6 +159,7 @@ static void *keep(void *arg)
         decoder_tidy(&s->decoder);
         if (now - reaped >= REAP_MS) {
             reap(s);
+            store_tidy(s->store, NULL); /* a store that fails tells it elsewhere */
             reaped = now;
         }
         if (now - swept >= SWEEP_MS || atomic_exchange(&s->sweep_soon, false)) {

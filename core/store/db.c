@@ -418,6 +418,15 @@ int store_check(struct store *s, struct err *e)
     return tx_end(&t, n < 0 ? (int)n : 0, e);
 }
 
+int store_tidy(struct store *s, struct err *e)
+{
+    struct tx t;
+    if (!s->drv->tidy)
+        return 0;
+    int rc = tx_begin(s, false, &t, e);
+    return rc ? rc : tx_end(&t, s->drv->tidy(t.db, e), e);
+}
+
 int store_wait(struct store *s, enum store_topic topic, int timeout_ms, struct err *e)
 {
     int rc;

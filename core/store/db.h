@@ -63,6 +63,7 @@ struct db_driver {
     /* Holds a named lock until the transaction ends: 1 taken, 0 another has it (only without `wait`). */
     int (*lock)(struct db *db, const char *name, bool wait, struct err *e);
     int (*notify)(struct db *db, enum store_topic t, struct err *e);
+    int (*tidy)(struct db *db, struct err *e); /* as store_tidy; NULL: nothing to do */
     /* As store_wait, on a connection of its own; readable wake_fd ends the wait (and stays readable). */
     int (*wait)(struct db *db, enum store_topic t, int timeout_ms, int wake_fd, struct err *e);
 };

@@ -98,6 +98,8 @@ int store_open(const char *url, const struct store_opts *opts, struct store **ou
 void store_close(struct store *s); /* no other call may be running; NULL is fine */
 /* Writes and reads back a row: 0 when the store can take work. For /readyz. */
 int store_check(struct store *s, struct err *e);
+/* Work that would otherwise fall to some commit now and then and hold it up. Call about once a second. */
+int store_tidy(struct store *s, struct err *e);
 /* A forked child must not use its parent's store: it opens its own, and forgets the inherited one by not touching it.
  */
 
