@@ -165,6 +165,15 @@ def test_does_not_resume_another_run(photos, finished):
     assert r.returncode == 1 and "other data or options" in r.stderr
 
 
+def test_stops_when_nothing_gets_better(photos, tmp_path):
+    out = tmp_path / "out"
+    r = train(photos, out, "--stage", "paper", "--arch", "rcrnet-lite", "--clip", "1", "--lr", "1e-30", "--epochs", "6",
+              "--patience", "1")
+    assert r.returncode == 0, r.stderr
+    lines = log(out)
+    assert [l["epoch"] for l in lines] == [1, 2] and lines[0]["val_s_measure"] == lines[1]["val_s_measure"]
+
+
 def test_clips_and_generator_train(photos, tmp_path):
     r = train(photos, tmp_path / "v", "--stage", "video", "--clip", "3", "--steps", "1", "--epochs", "1")
     assert r.returncode == 0, r.stderr
