@@ -15,7 +15,7 @@
 #include "core/task/propagate_impl.h"
 
 /* Enters every key: raise it when the same inputs give other labels. */
-#define PROPAGATE_VERSION 2
+#define PROPAGATE_VERSION 3
 
 /* ---- what the files of the job share --------------------------------------------------------------------------------- */
 

@@ -150,8 +150,9 @@ static void add_candidate(struct fuser *f, struct sight *s, const struct pside *
     const struct pjob *j = f->job;
     int i = s->n++;
     const float *rel = direct ? side->rel_direct : side->rel_chain;
+    float weight = (float)side->nearness * (side->has_direct ? 1 : 2); /* alone it speaks for both */
     for (size_t k = 0, n = (size_t)j->vw * (size_t)j->vh; k < n; k++)
-        f->prior[i][k] = (float)side->nearness * (PRIOR_FLOOR + rel[k]);
+        f->prior[i][k] = weight * (PRIOR_FLOOR + rel[k]);
     s->c[i] = (struct candidate){side, direct ? &side->direct : &side->chain};
     s->vote.candidates[i] = (struct vote_candidate){.to = s->c[i].field,
                                                     .features = side->key->im.features,
@@ -176,7 +177,8 @@ static void sight_init(struct fuser *f, struct sight *s, const struct pframe *fr
                             .agreed = f->agreed};
     for (int i = 0; i < n; i++) {
         add_candidate(f, s, sides[i], false);
-        add_candidate(f, s, sides[i], true);
+        if (sides[i]->has_direct)
+            add_candidate(f, s, sides[i], true);
     }
 }
 

@@ -90,8 +90,10 @@ struct pkeyframe {
 struct pside {
     const struct pkeyframe *key;
     double nearness;                 /* 0..1, the two sides' add up to 1 */
-    struct flow_field chain, direct; /* frame -> keyframe */
+    struct flow_field chain, direct; /* frame -> keyframe, composed and estimated at once */
+    struct flow_field back;          /* keyframe -> frame, composed */
     float *rel_chain, *rel_direct;   /* their reliability */
+    bool has_direct;
 };
 
 /* ---- the network's say (propagate_refine.c) -------------------------------------------------------------------------- */

@@ -12,13 +12,17 @@
  * Without a right keyframe there is only the left walk. Without a left one the chunks are taken from the last to the first, so no
  * checkpoints are needed.
  */
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/clock.h"
 #include "core/base/par.h"
+#include "core/kernel/warp.h"
 #include "core/task/propagate_impl.h"
+
+#define CHAIN_LOST 0.05 /* the part of an object that a chain may lose before the direct flow is asked too */
 
 /* Composed flow between a frame and a keyframe. */
 struct state {
@@ -228,6 +232,7 @@ static void state_move(struct state *s, struct state *spare, const struct flow_f
 static void seen_fini(struct seen *s)
 {
     flow_field_fini(&s->side.chain);
+    flow_field_fini(&s->side.back);
     flow_field_fini(&s->side.direct);
     free(s->side.rel_chain);
     free(s->side.rel_direct);
@@ -241,6 +246,8 @@ static int seen_init(struct seen *s, const struct pjob *j, struct err *e)
     size_t vote = (size_t)j->vw * (size_t)j->vh;
     bool paper = j->opts->mode == PROPAGATE_PAPER;
     int rc = flow_field_init(&s->side.chain, paper ? j->ww : j->vw, paper ? j->wh : j->vh, e);
+    if (rc == 0)
+        rc = flow_field_init(&s->side.back, j->vw, j->vh, e);
     if (rc == 0)
         rc = flow_field_init(&s->side.direct, j->vw, j->vh, e);
     s->side.rel_chain = malloc(vote * sizeof(float));
@@ -274,8 +281,8 @@ static void chunk_fini(struct chunk *c)
 
 struct flows { /* a chunk's flows, as jobs for the thread pool */
     struct span *s;
-    int neighbours; /* jobs 0.. of these are neighbour flows, the others direct ones, left and right by turns */
-    int failed;     /* 0, or the first code */
+    int (*one)(struct span *s, int i, struct err *e);
+    int failed; /* 0, or the first code */
     struct err err;
 };
 
@@ -288,36 +295,32 @@ static int neighbour_flow(struct span *s, int i, struct err *e)
                  : flow_compute(j->near_flow, &ia, &ib, &s->c.fwd[i / 2], e);
 }
 
-static int direct_flow(struct span *s, int i, struct err *e)
-{
-    const struct pjob *j = s->job;
-    const struct pkeyframe *key = i % 2 ? s->right : s->left;
-    struct seen *seen = i % 2 ? &s->c.right[i / 2] : &s->c.left[i / 2];
-    if (!seen->valid)
-        return 0;
-    const struct pframe *f = &s->c.frames[s->c.first + i / 2 - s->c.base];
-    struct flow_image a = {f->grey, j->vw, j->vh, j->vw, 1}, b = {key->im.grey, j->vw, j->vh, j->vw, 1};
-    return flow_compute(j->flow, &a, &b, &seen->side.direct, e);
-}
-
 static void one_flow(void *arg, int i)
 {
     struct flows *w = arg;
     struct err err = {0};
     if (__atomic_load_n(&w->failed, __ATOMIC_RELAXED))
         return;
-    int rc = i < w->neighbours ? neighbour_flow(w->s, i, &err) : direct_flow(w->s, i - w->neighbours, &err);
-    int none = 0;
+    int none = 0, rc = w->one(w->s, i, &err);
     if (rc && __atomic_compare_exchange_n(&w->failed, &none, rc, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         w->err = err;
 }
 
-/* Estimates the flows between the chunk's frames, and to the keyframes for frames whose view is `valid`. */
-static int chunk_flows(struct span *s, struct err *e)
+static int run_flows(struct span *s, int n, int (*one)(struct span *s, int i, struct err *e), struct err *e)
+{
+    struct flows w = {.s = s, .one = one};
+    int64_t start = clock_mono_ms();
+    par_for(n, one_flow, &w);
+    s->job->result->flow_ms += clock_mono_ms() - start;
+    if (w.failed && e)
+        *e = w.err;
+    return w.failed;
+}
+
+/* Estimates the flows between the chunk's frames. */
+static int neighbour_flows(struct span *s, struct err *e)
 {
     struct chunk *c = &s->c;
-    struct flows w = {.s = s, .neighbours = 2 * (c->n - 1)};
-    int64_t start = clock_mono_ms();
     for (int i = 0; i + 1 < c->n; i++) {
         int rc = c->fwd[i].dx ? 0 : flow_field_init(&c->fwd[i], s->job->vw, s->job->vh, e);
         if (rc == 0 && !c->bwd[i].dx)
@@ -325,11 +328,7 @@ static int chunk_flows(struct span *s, struct err *e)
         if (rc)
             return rc;
     }
-    par_for(w.neighbours + 2 * (int)(c->last - c->first + 1), one_flow, &w);
-    s->job->result->flow_ms += clock_mono_ms() - start;
-    if (w.failed && e)
-        *e = w.err;
-    return w.failed;
+    return run_flows(s, 2 * (c->n - 1), neighbour_flow, e);
 }
 
 /* Makes room for what the keyframes see of every frame of the chunk. */
@@ -387,8 +386,8 @@ static int chunk_frames(struct span *s, int64_t end, struct err *e)
     return rc;
 }
 
-/* Loads chunk i of the span: its frames, the neighbours on both sides as far as the span or its keyframes reach, and
- * the flows between them; and direct flows to the keyframes that are asked for. */
+/* Loads chunk i of the span: its frames, the neighbours on both sides as far as the span or its keyframes reach, the
+ * flows between them, and room for what the keyframes that are asked for see. */
 static int chunk_load(struct span *s, int64_t i, bool left, bool right, struct err *e)
 {
     struct chunk *c = &s->c;
@@ -401,18 +400,71 @@ static int chunk_load(struct span *s, int64_t i, bool left, bool right, struct e
     int rc = chunk_frames(s, end, e);
     if (rc == 0)
         rc = chunk_views(s, left, right, e);
-    return rc ? rc : chunk_flows(s, e);
+    return rc ? rc : neighbour_flows(s, e);
 }
 
 /* ---- what a keyframe sees -------------------------------------------------------------------------------------------- */
 
-/* Fills in what a keyframe sees of a frame; the direct flow is there already. */
+/* Fills in what a keyframe sees of a frame along the chain. */
 static void look(const struct pkeyframe *key, const struct state *st, struct pside *out)
 {
     out->key = key;
+    out->has_direct = false;
     field_copy(&out->chain, &st->to);
+    field_copy(&out->back, &st->from);
     flow_reliability(&st->to, &st->from, out->rel_chain);
-    flow_reliability(&out->direct, &st->from, out->rel_direct);
+}
+
+/* Whether following the flow there and back misses by more than a reliability of one half allows. */
+static bool misses(const struct flow_field *there, const struct flow_field *back, int x, int y)
+{
+    int w = there->width_px, h = there->height_px;
+    size_t o = (size_t)y * (size_t)w + (size_t)x;
+    float dx = there->dx[o], dy = there->dy[o];
+    struct warp_tap t = warp_tap((float)x + dx, (float)y + dy, w, h);
+    double allowed = 0.69 * FLOW_RELIABILITY_SCALE * hypot(w, h);
+    return !((double)warp_gap2(dx, dy, warp_read(back->dx, t), warp_read(back->dy, t)) <= allowed * allowed);
+}
+
+/* Whether the chain lost a part of the objects on its way: seen from the keyframe, or from the frame. */
+static bool chain_lost(const struct pjob *j, const struct pside *s)
+{
+    double kx = (double)j->ww / j->vw, ky = (double)j->wh / j->vh;
+    int64_t there = 0, there_lost = 0, here = 0, here_lost = 0;
+    for (int y = 0; y < j->vh; y++)
+        for (int x = 0; x < j->vw; x++) {
+            size_t o = (size_t)y * (size_t)j->vw + (size_t)x;
+            float cx = (float)((x + 0.5) * kx), cy = (float)((y + 0.5) * ky);
+            if (s->key->labels[(size_t)cy * (size_t)j->ww + (size_t)cx]) {
+                there++;
+                there_lost += misses(&s->back, &s->chain, x, y);
+            }
+            float tx = cx + s->chain.dx[o] * (float)kx - 0.5f, ty = cy + s->chain.dy[o] * (float)ky - 0.5f;
+            if (warp_sample_nearest(s->key->labels, tx, ty, j->ww, j->wh)) {
+                here++;
+                here_lost += s->rel_chain[o] < 0.5f;
+            }
+        }
+    return (double)there_lost > CHAIN_LOST * (double)there || (double)here_lost > CHAIN_LOST * (double)here;
+}
+
+/* Job i: the direct flow of a frame to its left (even) or right keyframe, where it is worth its time: a chain of one step is better than
+ * it, and one that lost nothing as good. */
+static int direct_flow(struct span *s, int i, struct err *e)
+{
+    const struct pjob *j = s->job;
+    int64_t k = s->c.first + i / 2, key_at = i % 2 ? s->plan->right : s->plan->left;
+    struct seen *seen = i % 2 ? &s->c.right[i / 2] : &s->c.left[i / 2];
+    struct pside *side = &seen->side;
+    if (!seen->valid || llabs(k - key_at) == 1 || !chain_lost(j, side))
+        return 0;
+    struct flow_image a = {s->c.frames[k - s->c.base].grey, j->vw, j->vh, j->vw, 1};
+    struct flow_image b = {side->key->im.grey, j->vw, j->vh, j->vw, 1};
+    int rc = flow_compute(j->flow, &a, &b, &side->direct, e);
+    if (rc == 0)
+        flow_reliability(&side->direct, &side->back, side->rel_direct);
+    side->has_direct = rc == 0;
+    return rc;
 }
 
 /* Walks the right state from just after the chunk to its first frame, and fills the views that are valid. */
@@ -583,6 +635,8 @@ static int run_chunk(struct span *s, int64_t i, struct err *e)
     }
     if (rc == 0 && s->left)
         rc = walk_left(s, e);
+    if (rc == 0)
+        rc = run_flows(s, 2 * (int)(s->c.last - s->c.first + 1), direct_flow, e);
     return rc ? rc : fuse_chunk(s, e);
 }
 
