@@ -39,6 +39,13 @@ TORCH_CFLAGS := -isystem $(LIBTORCH)/include -isystem $(LIBTORCH)/include/torch/
 TORCH_LIBS := -L$(LIBTORCH)/lib -Wl,-rpath,$(LIBTORCH)/lib -Wl,--no-as-needed -ltorch -ltorch_cpu -lc10 $(if $(filter 1,$(CUDA)),-ltorch_cuda -lc10_cuda)
 endif
 
+# CUDA kernels: machine code for every generation from Turing to Hopper, and PTX for what comes after.
+NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),/usr/local/cuda/bin/nvcc)
+GPU_ARCHS := 75 80 86 89 90
+GPU_PTX := 90
+GENCODE := $(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_$(GPU_PTX),code=compute_$(GPU_PTX)
+NVCCFLAGS = -std=c++17 -O3 -I. -D_GNU_SOURCE -diag-suppress 1675 -Xcompiler -Wall,-fvisibility=hidden $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(GENCODE)
+
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wformat=2 -Wno-format-truncation $(if $(filter 1,$(WERROR)),-Werror)
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 OPT_release := -O2 -g
@@ -63,7 +70,7 @@ C_FILES := $(shell find core api server tests -name '*.c' -o -name '*.h' -o -nam
 include $(wildcard build.d/*.mk)
 
 # ---- building --------------------------------------------------------------------------------------------------------
-.PHONY: all models run demo test test-unit test-e2e test-long asan tsan bench fmt fmt-check lint check-layers compdb install clean help deps test-deps
+.PHONY: all models run demo check-cuda bench-check test test-unit test-e2e test-long asan tsan bench fmt fmt-check lint check-layers compdb install clean help deps test-deps
 all: deps ## build build/salient
 	$(Q)$(MAKE) --no-print-directory $(BUILD)/salient
 
@@ -112,6 +119,12 @@ $(O)/%.cc.o: %.cc
 	@echo "  CXX  $<"
 	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
 
+CORE_CU := $(wildcard core/*/cuda/*.cu)
+$(BUILD)/cuda/%.cu.o: %.cu $(wildcard core/kernel/*.h core/kernel/cuda/*.cuh)
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	$(Q)$(NVCC) $(NVCCFLAGS) -c $< -o $@
+
 $(O)/tests/unit/%: $(O)/tests/unit/%.c.o $(O)/libsalient.a
 	@echo "  LD   $@"
 	$(Q)$(CXX) $(OPT) -o $@ $^ $(LDLIBS) -lcmocka
@@ -154,6 +167,22 @@ test-e2e: all test-deps ## pytest against the real binary, optionally T=path
 test-long: all test-deps ## everything, with the long runs
 	$(Q)$(PYTEST) tests/golden
 	$(Q)$(PYTEST) tests/e2e
+
+check-cuda: ## compile the CUDA kernels and look for each of them in every architecture's code; needs nvcc, no GPU
+	$(Q)NVCC="$(NVCC)" GPU_ARCHS="$(GPU_ARCHS)" GPU_PTX="$(GPU_PTX)" PIP="$(wildcard $(BUILD)/venv/bin/pip)" tests/gpu/check-build.sh "$(patsubst %,$(BUILD)/cuda/%.o,$(CORE_CU))"
+
+# ---- measuring -------------------------------------------------------------------------------------------------------
+BENCH_PY ?= $(BUILD)/bench-venv/bin/python
+BENCH = SALIENT=$(BUILD)/salient OMP_WAIT_POLICY=passive $(BENCH_PY) tests/bench/bench.py --tools $(O)/tests/bench $(if $(PART),--only $(PART))
+$(BUILD)/bench-venv/bin/python: tests/bench/requirements.txt
+	python3 -m venv $(BUILD)/bench-venv
+	$(BUILD)/bench-venv/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+
+bench: all $(O)/tests/bench/bench_run $(O)/tests/bench/bench_net $(BENCH_PY) ## every measurement in one table, optionally PART=r50,lite,eval,service
+	$(Q)$(BENCH)
+
+bench-check: all $(O)/tests/bench/bench_run $(O)/tests/bench/bench_net $(BENCH_PY) ## the same, and fail when a ratio is more than 10% below tests/bench/ratios.json
+	$(Q)$(BENCH) --check
 
 asan: ## unit tests under address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) --no-print-directory test-unit VARIANT=asan

@@ -103,7 +103,7 @@ static void consistency_row(const struct sweep *s, int y)
     for (int x = 0; x < s->w; x++, o++) {
         float dx = s->ab->dx[o], dy = s->ab->dy[o];
         struct warp_tap t = warp_tap((float)x + dx, (float)y + dy, s->w, s->h);
-        s->out[o] = sqrtf(warp_gap2(dx, dy, warp_read(s->ba->dx, t), warp_read(s->ba->dy, t)));
+        s->out[o] = warp_gap(dx, dy, warp_read(s->ba->dx, t), warp_read(s->ba->dy, t));
     }
 }
 
@@ -160,10 +160,8 @@ static void magnitude_row(const struct sweep *s, int y)
 {
     size_t o = (size_t)y * (size_t)s->w;
     float kx = 1.0f / (float)s->w, ky = 1.0f / (float)s->h;
-    for (int x = 0; x < s->w; x++, o++) {
-        float dx = s->ab->dx[o] * kx, dy = s->ab->dy[o] * ky;
-        s->out[o] = sqrtf(dx * dx + dy * dy);
-    }
+    for (int x = 0; x < s->w; x++, o++)
+        s->out[o] = warp_motion(s->ab->dx[o], s->ab->dy[o], kx, ky);
 }
 
 void flow_magnitude(const struct flow_field *ab, float *out)

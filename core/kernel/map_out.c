@@ -31,10 +31,10 @@ static SIMD_BODY void mix_row_body(float *restrict acc, const float *restrict sr
 {
     if (first)
         for (int i = 0; i < n; i++)
-            acc[i] = w * src[i];
+            acc[i] = resample_tap(0, w, src[i]);
     else
         for (int i = 0; i < n; i++)
-            acc[i] += w * src[i];
+            acc[i] = resample_tap(acc[i], w, src[i]);
 }
 SIMD_KERNEL(mix_row, (float *acc, const float *src, float w, int n, int first), (acc, src, w, n, first))
 
@@ -55,28 +55,19 @@ static void squash(void *arg, int row)
         j->p[at + i] = map_out_sigmoid(j->logits[at + i]);
 }
 
-static void write_row(const struct resample_axis *x, const float *row, uint8_t *dst)
-{
-    for (int o = 0; o < x->out; o++) {
-        const float *w = x->weight + (size_t)o * (size_t)x->taps, *p = row + x->first[o];
-        float v = 0;
-        for (int k = 0; k < x->count[o]; k++)
-            v += w[k] * p[k];
-        dst[o] = map_out_byte(v);
-    }
-}
-
-static void band(void *arg, int i)
+static void band(void *arg, int n)
 {
     const struct job *j = arg;
     const struct resample_axis *x = &j->m->x, *y = &j->m->y;
-    float *row = j->scratch + (size_t)i * (size_t)x->in;
-    int begin = (int)((int64_t)y->out * i / j->bands), end = (int)((int64_t)y->out * (i + 1) / j->bands);
+    float *row = j->scratch + (size_t)n * (size_t)x->in;
+    int begin = (int)((int64_t)y->out * n / j->bands), end = (int)((int64_t)y->out * (n + 1) / j->bands);
     for (int o = begin; o < end; o++) {
         const float *w = y->weight + (size_t)o * (size_t)y->taps;
         for (int k = 0; k < y->count[o]; k++)
             mix_row(row, j->p + (size_t)(y->first[o] + k) * (size_t)x->in, w[k], x->in, k == 0);
-        write_row(x, row, j->dst + (ptrdiff_t)o * j->stride);
+        uint8_t *dst = j->dst + (ptrdiff_t)o * j->stride;
+        for (int i = 0; i < x->out; i++)
+            dst[i] = map_out_pixel(x, i, row);
     }
 }
 

@@ -24,9 +24,40 @@ KERNEL_INLINE unsigned char map_out_byte(float p)
     return (unsigned char)(v <= 0.0F ? 0.0F : v >= 255.0F ? 255.0F : v);
 }
 
+/* First half: mixed[o][x] is the mix of the saliency rows under output row o. */
+struct map_out_columns {
+    struct resample_axis y;
+    int width;
+    const float *logits; /* y.in x width */
+    float *mixed;        /* y.out x width */
+};
+
+KERNEL_INLINE void map_out_columns_at(const struct map_out_columns *k, int x, int o)
+{
+    const float *w = k->y.weight + (size_t)o * (size_t)k->y.taps;
+    const float *p = k->logits + (size_t)k->y.first[o] * (size_t)k->width + (size_t)x;
+    float v = 0;
+    for (int t = 0; t < k->y.count[o]; t++, p += k->width)
+        v = resample_tap(v, w[t], map_out_sigmoid(*p));
+    k->mixed[(size_t)o * (size_t)k->width + (size_t)x] = v;
+}
+
+/* Second half: output pixel o of one mixed row. */
+KERNEL_INLINE uint8_t map_out_pixel(const struct resample_axis *x, int o, const float *row)
+{
+    return map_out_byte(resample_pixel(x, o, row, 1));
+}
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 int map_out_init(struct map_out *m, int in_w, int in_h, int out_w, int out_h, struct err *e);
 void map_out_fini(struct map_out *m); /* fine on a zeroed one */
 /* Threaded. logits: in_h x in_w floats; dst: rows `stride` bytes apart. ERR_NOMEM. */
 int map_out_run(const struct map_out *m, const float *logits, uint8_t *dst, ptrdiff_t stride, struct err *e);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -47,6 +47,28 @@ int resample_axis(struct resample_axis *a, int in, int out, struct err *e)
     return 0;
 }
 
+size_t resample_packed_bytes(const struct resample_axis *a)
+{
+    return (size_t)a->out * (2 * sizeof(int) + (size_t)a->taps * sizeof(float));
+}
+
+struct resample_axis resample_packed_at(const struct resample_axis *a, void *packed)
+{
+    struct resample_axis at = *a;
+    at.first = packed;
+    at.count = at.first + a->out;
+    at.weight = (float *)(void *)(at.count + a->out);
+    return at;
+}
+
+void resample_pack(const struct resample_axis *a, void *to)
+{
+    struct resample_axis at = resample_packed_at(a, to);
+    memcpy(at.first, a->first, (size_t)a->out * sizeof(*at.first));
+    memcpy(at.count, a->count, (size_t)a->out * sizeof(*at.count));
+    memcpy(at.weight, a->weight, (size_t)a->out * (size_t)a->taps * sizeof(*at.weight));
+}
+
 void resample_free(struct resample_axis *a)
 {
     free(a->first);

@@ -9,6 +9,7 @@
 #define CORE_KERNEL_RESAMPLE_H
 
 #include <math.h>
+#include <stddef.h>
 
 #include "core/base/err.h"
 
@@ -53,9 +54,37 @@ struct resample_axis {
     float *weight;     /* out x taps, zero beyond count */
 };
 
+/* One tap of the sum that every resampling is. */
+KERNEL_INLINE float resample_tap(float acc, float w, float v)
+{
+    return acc + w * v;
+}
+
+/* Output pixel `o` of a row whose pixels are `step` floats apart. */
+KERNEL_INLINE float resample_pixel(const struct resample_axis *a, int o, const float *row, int step)
+{
+    const float *w = a->weight + (size_t)o * (size_t)a->taps, *p = row + (size_t)a->first[o] * (size_t)step;
+    float v = 0;
+    for (int k = 0; k < a->count[o]; k++, p += step)
+        v = resample_tap(v, w[k], *p);
+    return v;
+}
+
+/* An axis in one block of memory, for a device: size, filling it, and the axis at its place there. */
+#ifdef __cplusplus
+extern "C" {
+#endif
+size_t resample_packed_bytes(const struct resample_axis *a);
+void resample_pack(const struct resample_axis *a, void *to);
+struct resample_axis resample_packed_at(const struct resample_axis *a, void *packed);
+
 /* ERR_INVALID unless 1 <= in, out <= RESAMPLE_MAX; ERR_NOMEM. */
 #define RESAMPLE_MAX 65536
 int resample_axis(struct resample_axis *a, int in, int out, struct err *e);
 void resample_free(struct resample_axis *a); /* zeroes; fine on a zeroed one */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -9,6 +9,10 @@ typedef float LOOP(vec) __attribute__((vector_size(VL * sizeof(float))));
 typedef int LOOP(mask) __attribute__((vector_size(VL * sizeof(int))));
 #define VEC LOOP(vec)
 #define PARTS (LANES / VL)
+#define BODY(name) LOOP(body_##name)
+#define BODY_REAL VEC
+#define BODY_TARGET LOOP_TARGET static inline __attribute__((always_inline))
+#include "core/kernel/upconv_body.h"
 
 /* Products of `pixels` neighbours (at most TILE_PIXELS) with TILE_TAPS matrices. */
 LOOP_TARGET static inline __attribute__((always_inline)) void
@@ -59,7 +63,7 @@ LOOP_TARGET static void LOOP(blend)(float *restrict acc, const float *restrict l
     VEC *a = (VEC *)(void *)acc;
     const VEC *l = (const VEC *)(const void *)lo, *h = (const VEC *)(const void *)hi;
     for (int i = 0; i < n * PARTS; i++) {
-        VEC v = l[i] * (1.0F - f) + h[i] * f;
+        VEC v = BODY(blend)(l[i], h[i], f);
         a[i] = first ? v : a[i] + v;
     }
 }
@@ -79,23 +83,14 @@ LOOP_TARGET static void LOOP(finish)(const struct finish *r)
 {
     const VEC *rows = (const VEC *)(const void *)r->rows, *bias = (const VEC *)(const void *)r->bias;
     const VEC *last = (const VEC *)(const void *)r->last, zero = {0};
+    size_t plane = (size_t)r->small_w * PARTS;
     for (int x = 0; x < r->large_w; x++) {
-        VEC v[PARTS], sum = {0};
-        for (int l = 0; l < PARTS; l++)
-            v[l] = bias[l];
-#pragma GCC unroll 3
-        for (int kx = 0; kx < 3; kx++) {
-            int at = x + kx - 1;
-            if (at < 0 || at >= r->large_w)
-                continue;
-            struct upconv_source s = r->src[at];
-            const VEC *row = rows + (size_t)kx * (size_t)r->small_w * PARTS;
+        VEC sum = {0};
 #pragma GCC unroll 4
-            for (int l = 0; l < PARTS; l++)
-                v[l] += row[s.lo * PARTS + l] * (1.0F - s.f) + row[s.hi * PARTS + l] * s.f;
+        for (int l = 0; l < PARTS; l++) {
+            VEC v = BODY(across)(rows + l, plane, PARTS, r->src, x, r->large_w, bias[l]);
+            sum += (VEC)((LOOP(mask))v & (v > zero)) * last[l];
         }
-        for (int l = 0; l < PARTS; l++)
-            sum += (VEC)((LOOP(mask))v[l] & (v[l] > zero)) * last[l];
         r->y[x] += LOOP(sum)(&sum);
     }
 }
@@ -107,3 +102,6 @@ LOOP_TARGET static void LOOP(finish)(const struct finish *r)
 #undef VL
 #undef TILE_TAPS
 #undef TILE_PIXELS
+#undef BODY
+#undef BODY_REAL
+#undef BODY_TARGET

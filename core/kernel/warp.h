@@ -87,6 +87,42 @@ WARP_FN float warp_gap2(float dx, float dy, float bx, float by)
     return gx * gx + gy * gy;
 }
 
+/* Length of that gap. */
+WARP_FN float warp_gap(float dx, float dy, float bx, float by)
+{
+    return sqrtf(warp_gap2(dx, dy, bx, by));
+}
+
+/* Length of a displacement in shares of the picture's sides: kx = 1 / w, ky = 1 / h. */
+WARP_FN float warp_motion(float dx, float dy, float kx, float ky)
+{
+    dx *= kx;
+    dy *= ky;
+    return sqrtf(dx * dx + dy * dy);
+}
+
+/* What one field tells about one pixel, for a CUDA thread: something of the other picture brought here, whether the way back leads
+ * home, and how far the pixel moves. Any of the three outputs may be NULL; `gap` needs the field back (bx, by). */
+struct warp_field {
+    int w, h;
+    const float *dx, *dy, *bx, *by;
+    const float *src;
+    float *warped, *gap, *motion;
+};
+
+WARP_FN void warp_field_at(const struct warp_field *f, int x, int y)
+{
+    size_t o = (size_t)y * (size_t)f->w + (size_t)x;
+    float dx = f->dx[o], dy = f->dy[o];
+    struct warp_tap t = warp_tap((float)x + dx, (float)y + dy, f->w, f->h);
+    if (f->warped)
+        f->warped[o] = warp_read(f->src, t);
+    if (f->gap)
+        f->gap[o] = warp_gap(dx, dy, warp_read(f->bx, t), warp_read(f->by, t));
+    if (f->motion)
+        f->motion[o] = warp_motion(dx, dy, 1.0f / (float)f->w, 1.0f / (float)f->h);
+}
+
 /* Sundaram, Brox, Keutzer, ECCV 2010, equation 5. Written so that NaN counts as occluded. */
 WARP_FN int warp_occluded(float dx, float dy, float bx, float by)
 {

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/kernel/hist.h"
+
 const struct metric_opts metric_opts_default = {
     .gt_above = 128, .pred_from = 128, .minmax = true, .cut = METRIC_CUT_U8, .boundary_tolerance = 0.008};
 
@@ -222,13 +224,13 @@ static void count_run(const uint8_t *p, const uint8_t *g, int n, uint32_t (*tabl
 {
     int x = 0;
     for (; x + 4 <= n; x += 4) {
-        table[0][p[x] | g[x] << 8]++;
-        table[1][p[x + 1] | g[x + 1] << 8]++;
-        table[2][p[x + 2] | g[x + 2] << 8]++;
-        table[3][p[x + 3] | g[x + 3] << 8]++;
+        table[0][hist_bin(p[x], g[x])]++;
+        table[1][hist_bin(p[x + 1], g[x + 1])]++;
+        table[2][hist_bin(p[x + 2], g[x + 2])]++;
+        table[3][hist_bin(p[x + 3], g[x + 3])]++;
     }
     for (; x < n; x++)
-        table[0][p[x] | g[x] << 8]++;
+        table[0][hist_bin(p[x], g[x])]++;
 }
 
 static void pass_histograms(struct view *v)

@@ -157,11 +157,11 @@ static int advance(struct detector *d, struct err *e)
 
 static int load(struct detector *d, const struct frame *f, struct err *e)
 {
-    int ch = frame_channels(f->fmt);
+    enum frame_in_format format = frame_channels(f->fmt) == 1 ? FRAME_IN_GREY : FRAME_IN_RGB;
     struct frame_in *in = &d->frame_in;
-    if (in->x.in != f->width_px || in->y.in != f->height_px || in->channels != ch) {
+    if (in->x.in != f->width_px || in->y.in != f->height_px || in->format != format) {
         frame_in_fini(in);
-        int rc = frame_in_init(in, ch, f->width_px, f->height_px, d->px, d->px, d->mean, d->std, e);
+        int rc = frame_in_init(in, format, f->width_px, f->height_px, d->px, d->px, d->mean, d->std, e);
         if (rc)
             return rc;
     }
