@@ -22,7 +22,8 @@
 #include "core/media/remote_wire.h"
 
 #define SHM_FAILED ((void *)-1)
-#define SLACK_MS 5000 /* for a child's start and for a busy machine, on top of the decoding time */
+#define START_MS 30000 /* a service that just began, on a busy machine, may still load its libraries */
+#define SLACK_MS 5000  /* for a busy machine, on top of the decoding time */
 
 struct remote {
     int socket;
@@ -50,7 +51,7 @@ static int share_memory(struct remote *r, int *id, struct err *e)
     return rc;
 }
 
-static int wait_readable(struct remote *r, int64_t timeout_ms, struct err *e)
+static int wait_readable(struct remote *r, int64_t timeout_ms, const char *what, int64_t limit_ms, struct err *e)
 {
     int64_t end = clock_mono_ms() + timeout_ms;
     for (;;) {
@@ -62,7 +63,7 @@ static int wait_readable(struct remote *r, int64_t timeout_ms, struct err *e)
         if (rc == 0 && clock_mono_ms() >= end) {
             if (r->pid > 0) /* it holds the socket, so the number is still its own */
                 kill(r->pid, SIGKILL);
-            return err_set(e, ERR_TIMEOUT, "decoding took longer than %lld ms", (long long)r->limits.max_decode_ms);
+            return err_set(e, ERR_TIMEOUT, "%s took longer than %lld ms", what, (long long)limit_ms);
         }
         if (rc < 0 && errno != EINTR)
             return err_errno(e, "waiting for the decoder");
@@ -72,7 +73,7 @@ static int wait_readable(struct remote *r, int64_t timeout_ms, struct err *e)
 static int say_hello(struct remote *r, struct err *e)
 {
     struct remote_hello hello;
-    int rc = wait_readable(r, 2 * SLACK_MS, e);
+    int rc = wait_readable(r, START_MS, "starting a decoder", START_MS, e);
     if (rc == 0 && (remote_receive(r->socket, &hello, sizeof(hello), NULL) <= 0 || hello.pid <= 0))
         rc = err_set(e, ERR_NOMEM, "cannot start a decoder");
     if (rc == 0)
@@ -161,7 +162,7 @@ static bool info_is_sane(const struct clip_info *i)
 
 static int call_receive(struct remote *r, struct remote_reply *reply, struct err *e)
 {
-    int rc = wait_readable(r, r->limits.max_decode_ms + SLACK_MS, e);
+    int rc = wait_readable(r, r->limits.max_decode_ms + SLACK_MS, "decoding", r->limits.max_decode_ms, e);
     if (rc < 0)
         return rc;
     if (remote_receive(r->socket, reply, sizeof(*reply), NULL) <= 0)

@@ -20,11 +20,11 @@ STEP(2, "002_annotation.sql")
 STEP(3, "003_registry.sql")
 STEP(4, "004_access.sql")
 STEP(5, "005_registry.sql")
-STEP(7, "007_datasets.sql")
-STEP(8, "008_keys.sql")
+STEP(6, "006_datasets.sql")
+STEP(7, "007_keys.sql")
 
 static const char *const steps[] = {schema_step_1, schema_step_2, schema_step_3, schema_step_4,
-                                    schema_step_5, schema_step_7, schema_step_8};
+                                    schema_step_5, schema_step_6, schema_step_7};
 
 int schema_newest(void)
 {

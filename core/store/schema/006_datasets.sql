@@ -1,4 +1,4 @@
--- Version 7: data sets for evaluation, one current content per name; the bytes are datasets/<sha256>.
+-- Version 6: data sets for evaluation, one current content per name; the bytes are datasets/<sha256>.
 
 CREATE TABLE evalsets (
     tenant TEXT NOT NULL DEFAULT '',

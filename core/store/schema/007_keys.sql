@@ -1,4 +1,4 @@
--- API keys: which tenant a key works for, and the secret before a rotation, good until its time is over.
+-- Version 7: API keys: which tenant a key works for, and the secret before a rotation, good until its time is over.
 
 ALTER TABLE api_keys ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
 ALTER TABLE api_keys ADD COLUMN previous_sha256 TEXT;
