@@ -144,7 +144,9 @@ static void test_split_by_clip(void **state)
         mask(clip, 0);
         mask(clip, 10);
         pseudo(clip, frames, confidence, 3, 0, 10);
-        OK(label_set_state(s, project.id, clip, 5, 0, LABEL_STATE_ACCEPTED, &me, &(struct label_record){0}, &err));
+        struct label_record accepted;
+        OK(label_set_state(s, project.id, clip, 5, 0, LABEL_STATE_ACCEPTED, &me, &accepted, &err));
+        label_record_fini(&accepted);
     }
     struct buf one = BUF_INIT, two = BUF_INIT;
     struct retrain_set set = take(&one), again = take(&two);
