@@ -121,6 +121,22 @@ int fs_write_atomic(const char *path, const void *data, size_t len, struct err *
     return sync_parent(path) ? err_errno(e, "writing %s", path) : 0;
 }
 
+void fs_drop_leftovers(const char *dir, const char *name)
+{
+    struct fs_list l;
+    char path[FS_PATH_MAX];
+    size_t len = strlen(name), mark = strlen(".tmp.");
+    if (fs_list(dir, &l, NULL) < 0)
+        return;
+    for (size_t i = 0; i < l.n; i++) {
+        const char *at = l.names[i];
+        if (strncmp(at, name, len) == 0 && strncmp(at + len, ".tmp.", mark) == 0 && strlen(at + len + mark) == 6 &&
+            fs_join(path, dir, at, NULL) == 0)
+            unlink(path);
+    }
+    fs_list_free(&l);
+}
+
 int fs_mkdirs(const char *path, struct err *e)
 {
     char p[FS_PATH_MAX];

@@ -18,6 +18,8 @@ int fs_read(const char *path, size_t max_bytes, struct buf *out, struct err *e);
 /* Writes a temporary file beside `path`, fsyncs, renames, fsyncs the directory. ERR_FULL on a full disk; the old file
  * stays. A device or a pipe is written to instead. */
 int fs_write_atomic(const char *path, const void *data, size_t len, struct err *e);
+/* Removes the temporary files that processes killed in fs_write_atomic(dir/name) left. Nobody may be writing it now. */
+void fs_drop_leftovers(const char *dir, const char *name);
 /* Makes or replaces the file, neither atomic nor durable: for working files. */
 int fs_write(const char *path, const void *data, size_t len, struct err *e);
 int fs_mkdirs(const char *path, struct err *e); /* like mkdir -p, mode 0777 & ~umask */

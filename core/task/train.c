@@ -238,6 +238,14 @@ static int check_room(const struct run *r, struct err *e)
     return 0;
 }
 
+/* What a run that was killed had half written. */
+static void drop_leftovers(const char *out)
+{
+    static const char *const names[] = {"checkpoint.safetensors", "model.safetensors", "model.json"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        fs_drop_leftovers(out, names[i]);
+}
+
 static int run_open(struct run *r, struct err *e)
 {
     const struct train_opts *o = r->o;
@@ -255,6 +263,8 @@ static int run_open(struct run *r, struct err *e)
                                     .channels = r->arch->in_channels,
                                     .size = o->size ? o->size : r->arch->input_px};
     rc = fs_mkdirs(o->out, e);
+    if (!rc)
+        drop_leftovers(o->out);
     if (!rc)
         rc = fs_join(r->checkpoint, o->out, "checkpoint.safetensors", e);
     if (!rc)

@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import BINARY, ROOT
 from test_eval_api import image_zip, pairs
 
 README = (ROOT / "README.md").read_text()
@@ -129,7 +129,7 @@ def test_gitlab_ci(service, checkout):
 def test_the_command_in_a_pipeline(checkout):
     """Exit status 0, 3 and 1, as the README says."""
     block = re.search(r"```sh\n(build/salient eval --pred maps.zip.*?)```", README, re.S).group(1)
-    command = block.split("#")[0].replace("build/salient", os.environ.get("SALIENT", str(ROOT / "build" / "salient")))
+    command = block.split("#")[0].replace("build/salient", str(BINARY))
     command = command.replace("masks.zip", "data/val-masks.zip")
 
     def evaluate(pred, line=command):
